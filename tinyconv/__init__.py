@@ -1,0 +1,6 @@
+"""Tiny image classifiers in Keras: train in one command, load in one line."""
+
+from tinyconv.registry import create_model, list_models
+
+__all__ = ["create_model", "list_models"]
+__version__ = "0.1.0"

@@ -1,0 +1,379 @@
+"""Where images come from: TensorFlow Datasets, arrays on disk, a folder of images, digits.
+
+Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory;
+`Batches` shuffles it and `feed` turns it into what `keras.Model.fit` takes.
+"""
+
+import difflib
+import math
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tinyconv.errors import InputError
+
+TFDS = ("cifar10", "cifar100")
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+MAX_PIXELS = 50_000_000
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, H, W, 3) in uint8, raw RGB, and labels (N,) in int32, from 0 up."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Split":
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split. `holdout` is the part taken out of the training images, if any."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    holdout: Split | None = None
+
+
+def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> Dataset:
+    """Read a data set.
+
+    Args:
+        spec: "cifar10" or "cifar100" (by TensorFlow Datasets, which reads the environment variable
+            TFDS_DATA_DIR); "digits" (scikit-learn's 1,797 handwritten digits, no download); the
+            path of an `.npz` with x_train, y_train, x_test, y_test and perhaps class_names; or the
+            path of a folder with one subfolder of images per class, perhaps under train/ and test/.
+        size: (height, width) in pixels that every image is resized to.
+        holdout: how many training images to set aside for validation, in the classes' proportions.
+        seed: which ones.
+
+    Raises:
+        InputError: the source is not there, cannot be read, or holds something else.
+    """
+    if holdout < 0:
+        raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
+    if spec in TFDS:
+        dataset = _load_tfds(spec)
+    elif spec == "digits":
+        dataset = _load_digits()
+    elif Path(spec).is_dir():
+        dataset = _load_folder(Path(spec), size)
+    elif Path(spec).is_file():
+        dataset = _load_npz(Path(spec))
+    else:
+        near = difflib.get_close_matches(spec, (*TFDS, "digits"), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
+        known = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
+        raise InputError(f"Unknown data {spec!r} ({known}): {hint}")
+    train, test = (
+        Split(_resize(split.images, size), split.labels) for split in (dataset.train, dataset.test)
+    )
+    if not holdout:
+        return Dataset(dataset.name, dataset.class_names, train, test)
+    kept, held = _split_by_class(train.labels, holdout, seed)
+    return Dataset(dataset.name, dataset.class_names, train.take(kept), test, train.take(held))
+
+
+def _split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all but `count` examples, and of `count` in the proportions of the classes."""
+    from sklearn.model_selection import train_test_split
+
+    classes = len(np.unique(labels))
+    if np.bincount(labels)[np.unique(labels)].min() < 2:
+        raise InputError("Every class needs at least two images, one of them to hold out.")
+    if not classes <= count <= len(labels) - classes:
+        raise InputError(
+            f"Cannot hold out {count} of {len(labels)} images in {classes} classes; "
+            f"it must be {classes} to {len(labels) - classes}."
+        )
+    kept, held = train_test_split(
+        np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
+    )
+    return np.sort(kept), np.sort(held)
+
+
+def _load_tfds(name: str) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name)
+        builder.download_and_prepare()
+        train, test = (builder.as_dataset(split=s, batch_size=-1) for s in ("train", "test"))
+    except Exception as error:
+        raise InputError(
+            f"{name} is not prepared in {tfds.core.constants.DATA_DIR!r} and could not be "
+            f"downloaded ({type(error).__name__}); go online, set TFDS_DATA_DIR to where it is, "
+            "or use --data digits or --data FOLDER|FILE.npz."
+        ) from error
+    return Dataset(
+        name,
+        tuple(builder.info.features["label"].names),
+        *(Split(s["image"].numpy(), s["label"].numpy().astype(np.int32)) for s in (train, test)),
+    )
+
+
+def _load_digits() -> Dataset:
+    """The first half to train on, the second to test on, as in scikit-learn's own example.
+
+    The digits come writer by writer, so the test's hands were hardly seen in training.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(images[..., None], 3, axis=-1)
+    labels = digits.target.astype(np.int32)
+    half = len(labels) // 2
+    return Dataset(
+        "digits",
+        tuple(str(name) for name in digits.target_names),
+        Split(images[:half], labels[:half]),
+        Split(images[half:], labels[half:]),
+    )
+
+
+def _load_npz(path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in (*ARRAYS, "class_names") if key in file.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} is not an .npz file of plain arrays; make it by np.savez."
+        ) from error
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise InputError(f"{path} has no {', '.join(missing)}; it needs {', '.join(ARRAYS)}.")
+    splits = []
+    for part in ("train", "test"):
+        x, y = f"x_{part}", f"y_{part}"
+        images = _check_images(arrays[x], f"{x} in {path}")
+        labels = _check_labels(arrays[y], len(images), f"{y} in {path}")
+        splits.append(Split(images, labels))
+    train, test = splits
+    names = arrays.get("class_names")
+    classes = int(train.labels.max()) + 1 if names is None else len(names)
+    for part, split in (("train", train), ("test", test)):
+        if split.labels.max() >= classes:
+            raise InputError(
+                f"y_{part} in {path} has label {split.labels.max()}; "
+                f"with {classes} classes labels are 0 to {classes - 1}."
+            )
+    class_names = range(classes) if names is None else names
+    return Dataset(path.stem, tuple(str(name) for name in class_names), train, test)
+
+
+def _check_images(images: np.ndarray, what: str) -> np.ndarray:
+    """Images of any real type in 0..255, grey or RGB, as (N, H, W, 3) in uint8."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise InputError(
+            f"{what} has shape {images.shape}; images are (N, height, width, 3), or grey ones "
+            "(N, height, width)."
+        )
+    if images.dtype.kind not in "uif":
+        raise InputError(f"{what} is of type {images.dtype}; images are numbers in 0..255.")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):
+        raise InputError(f"{what} runs from {low} to {high}; images are numbers in 0..255.")
+    if images.dtype.kind == "f" and high <= 1:
+        raise InputError(
+            f"{what} runs from {low} to {high}; multiply by 255: images are in 0..255."
+        )
+    if images.dtype != np.uint8:
+        images = np.rint(images).astype(np.uint8)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def _check_labels(labels: np.ndarray, count: int, what: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (count,):
+        raise InputError(f"{what} has shape {labels.shape}; {count} images need ({count},).")
+    if labels.dtype.kind not in "ui":
+        raise InputError(f"{what} is of type {labels.dtype}; labels are integers from 0 up.")
+    if labels.min() < 0:
+        raise InputError(f"{what} has label {labels.min()}; labels are integers from 0 up.")
+    return labels.astype(np.int32)
+
+
+def _load_folder(folder: Path, size: tuple[int, int]) -> Dataset:
+    parts = [part for part in ("train", "test") if (folder / part).is_dir()]
+    if len(parts) == 1:
+        raise InputError(
+            f"{folder} has {parts[0]}/ alone; it needs both train/ and test/, or neither."
+        )
+    if parts:
+        train_files, test_files = (_list_images(folder / part) for part in parts)
+        if unseen := sorted(set(test_files) - set(train_files)):
+            raise InputError(
+                f"{folder}/test has class {unseen[0]!r}, which {folder}/train has not."
+            )
+        names = tuple(train_files)
+        train, test = (_read_images(files, names, size) for files in (train_files, test_files))
+    else:
+        files = _list_images(folder)
+        names = tuple(files)
+        everything = _read_images(files, names, size)
+        count = max(len(names), len(everything) // 5)
+        kept, held = _split_by_class(everything.labels, count, seed=0)
+        train, test = everything.take(kept), everything.take(held)
+    return Dataset(folder.resolve().name, names, train, test)
+
+
+def _list_images(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its image files, both in alphabetical order."""
+    classes = {
+        subfolder.name: sorted(
+            file
+            for file in subfolder.rglob("*")
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        )
+        for subfolder in sorted(folder.iterdir())
+        if subfolder.is_dir() and not subfolder.name.startswith(".")
+    }
+    if not any(classes.values()):
+        raise InputError(f"{folder} has no images; it needs one subfolder of images per class.")
+    if empty := [name for name, files in classes.items() if not files]:
+        raise InputError(f"{folder / empty[0]} has no images; remove it or fill it.")
+    return classes
+
+
+def _read_images(
+    classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[int, int]
+) -> Split:
+    files = [(file, names.index(name)) for name in classes for file in classes[name]]
+    images = np.empty((len(files), *size, 3), np.uint8)
+    progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
+    for i, (file, _) in enumerate(files):
+        images[i] = read_image(file, size)
+        progress.update(i + 1)
+    return Split(images, np.array([label for _, label in files], np.int32))
+
+
+def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """One image file of any common format as (height, width, 3) in uint8, raw RGB.
+
+    Raises:
+        InputError: it is no image, is damaged, or has more than 50 million pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            if math.prod(image.size) > MAX_PIXELS:
+                raise InputError(
+                    f"{path} has {math.prod(image.size):,} pixels; at most {MAX_PIXELS:,} are read."
+                )
+            return _resize_one(ImageOps.exif_transpose(image).convert("RGB"), size)
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read.") from error
+
+
+def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if images.shape[1:3] == size:
+        return images
+    return np.stack([_resize_one(Image.fromarray(image), size) for image in images])
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of a split: images (B, H, W, 3) in uint8 and labels (B,) in int32.
+
+    With `seed`, the order is drawn anew for every `epoch` from (seed, epoch), so that a run that
+    is resumed goes on as if it had never stopped; without, it is the split's own.
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int, seed: int | None = None, drop_remainder: bool = False
+    ):
+        super().__init__()
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.steps = (
+            len(split) // batch_size if drop_remainder else math.ceil(len(split) / batch_size)
+        )
+        self.order = np.arange(len(split))
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        if self.seed is not None:
+            self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        batch = self.split.take(self.order[index * self.batch_size :][: self.batch_size])
+        return batch.images, batch.labels
+
+
+class AugmentedBatches(keras.utils.PyDataset):
+    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs."""
+
+    def __init__(self, batches: Batches, augment: Callable):
+        super().__init__()
+        self.batches, self.augment = batches, augment
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.augment(*self.numbered(index))
+
+    def numbered(self, index: int) -> tuple[Any, Any, Any]:
+        step = self.batches.epoch * len(self.batches) + index
+        return np.int32(step), *self.batches[index]
+
+
+def feed(batches: Batches, augment: Callable | None = None) -> Any:
+    """What `fit` takes: `batches`, augmented anew each time by a compiled function.
+
+    On TensorFlow the function runs in a `tf.data` pipeline, beside the training step (and on the
+    host of a TPU); on JAX it runs on the device, batch by batch.
+    """
+    if augment is None:
+        return batches
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return AugmentedBatches(batches, jax.jit(augment))
+    if keras.backend.backend() != "tensorflow":
+        return AugmentedBatches(batches, augment)
+    import tensorflow as tf
+
+    augmented = AugmentedBatches(batches, augment)
+
+    def generate() -> Iterator:
+        return (augmented.numbered(index) for index in range(len(augmented)))
+
+    shape = batches.split.images.shape[1:]
+    signature = (
+        tf.TensorSpec((), tf.int32),
+        tf.TensorSpec((None, *shape), tf.uint8),
+        tf.TensorSpec((None,), tf.int32),
+    )
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(augmented)))
+    return dataset.map(augment).prefetch(2)

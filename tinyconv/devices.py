@@ -1,0 +1,128 @@
+"""Where the arithmetic runs: one CPU or GPU, several GPUs, a TPU; and in which precision."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tinyconv.errors import InputError
+
+
+class Devices:
+    """What a training runs on.
+
+    Args:
+        tpu: None, or the name or address of a TPU ("local": one attached to this machine).
+
+    Raises:
+        InputError: a TPU is asked for and none answers.
+    """
+
+    def __init__(self, tpu: str | None = None):
+        self.strategy: Any = None
+        self.kind = "tpu" if tpu else "cpu"
+        if keras.backend.backend() == "tensorflow":
+            self._find_tensorflow(tpu)
+        elif tpu:
+            raise InputError("--tpu needs the TensorFlow backend; unset KERAS_BACKEND.")
+        elif any(d.startswith(("gpu", "cuda")) for d in keras.distribution.list_devices()):
+            self.kind = "gpu"
+
+    def _find_tensorflow(self, tpu: str | None) -> None:
+        import tensorflow as tf
+
+        if tpu:
+            try:
+                resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu)
+                self.strategy = tf.distribute.TPUStrategy(resolver)
+            except Exception as error:
+                raise InputError(
+                    f"No TPU answers at {tpu!r} ({type(error).__name__}); run on a TPU machine or "
+                    "leave out --tpu."
+                ) from error
+            return
+        gpus = tf.config.list_logical_devices("GPU")
+        if gpus:
+            self.kind = "gpu"
+        if len(gpus) > 1:
+            self.strategy = tf.distribute.MirroredStrategy(gpus)
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+    def scope(self) -> Any:
+        """The context to build and compile a model in."""
+        return self.strategy.scope() if self.strategy else nullcontext()
+
+    @contextmanager
+    def precision(self, mixed: bool) -> Iterator[None]:
+        """Inside, layers are made in mixed precision: float16 on a GPU, elsewhere bfloat16."""
+        before = keras.config.dtype_policy()
+        if mixed:
+            keras.config.set_dtype_policy(
+                "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
+            )
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    @property
+    def jit_compile(self) -> str | bool:
+        """For `compile`: several replicas train wrongly under XLA (keras issue 20763)."""
+        return "auto" if self.replicas == 1 else False
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on: processor, cores, memory, accelerators, versions."""
+    packages = ("tinyconv", "keras", keras.backend.backend(), "numpy")
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "accelerators": _accelerators(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "backend": keras.backend.backend(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def _accelerators() -> list[str]:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    if keras.backend.backend() != "tensorflow":
+        return []
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]

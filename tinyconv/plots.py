@@ -1,0 +1,88 @@
+"""Pictures of a run, for people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tinyconv.atomic import replacing
+
+TRAIN, TEST = "#8a8f98", "#1f6feb"
+INK, GRID = "#24292f", "#e6e8eb"
+
+
+def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]:
+    """A figure of `columns` axes in the house's style, sizes in inches."""
+    picture = Figure(figsize=(width, height), layout="constrained")
+    axes = picture.subplots(1, columns, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["left", "bottom"]].set_color("#b6bbc2")
+        ax.tick_params(colors=INK, length=0)
+        ax.grid(axis="y", color=GRID)
+        ax.set_axisbelow(True)
+    return picture, list(axes)
+
+
+def save(picture: Figure, path: Path) -> None:
+    with replacing(path) as partial:
+        picture.savefig(partial, dpi=150)
+
+
+def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percent: bool) -> None:
+    """One metric over the epochs, in training and on `validation`, each line named at its end."""
+    epochs = [row["epoch"] for row in history]
+    scale = 100 if as_percent else 1
+    marker = "o" if len(epochs) < 15 else None
+    for column, name, color in ((key, "training", TRAIN), (f"val_{key}", validation, TEST)):
+        values = [row[column] * scale for row in history]
+        last = f"{values[-1]:.1f}%" if as_percent else f"{values[-1]:.3f}"
+        ax.plot(
+            epochs, values, color=color, lw=2, marker=marker, ms=4, label=f"{name}, at last {last}"
+        )
+    ax.set_title("Accuracy, %" if as_percent else "Loss", loc="left", color=INK)
+    ax.set_xlabel("epoch", color=INK)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.legend(frameon=False, labelcolor=INK)
+
+
+def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> None:
+    """Accuracy and loss over the epochs, side by side."""
+    picture, (left, right) = figure(11, 4.2, columns=2)
+    draw_curve(left, history, "accuracy", validation, as_percent=True)
+    draw_curve(right, history, "loss", validation, as_percent=False)
+    picture.suptitle(title, color=INK, x=0.01, ha="left", weight="bold")
+    save(picture, path)
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
+    """What each class was taken for, in percent of the class: rows true, columns predicted."""
+    count = len(class_names)
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(20.0, 3.5 + 0.45 * count)
+    picture = Figure(figsize=(side, side), layout="constrained")
+    ax = picture.subplots()
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=10)
+    fontsize = 9 if count <= 30 else 6
+    ax.set_xticks(range(count), class_names, rotation=90, fontsize=fontsize)
+    ax.set_yticks(range(count), class_names, fontsize=fontsize)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if count <= 30:
+        for (row, column), value in np.ndenumerate(share):
+            if value >= 0.5:
+                ax.text(
+                    column,
+                    row,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if value > 40 else INK,
+                )
+    ax.set_title(title, loc="left", fontsize=10)
+    save(picture, path)

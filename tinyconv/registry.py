@@ -1,0 +1,96 @@
+"""Which nets there are, and what is known of each without building it."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyconv.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Net:
+    """What is known of a net, for its default number of classes and input shape.
+
+    `family` is the module under `tinyconv.nets` whose function `name` builds the net.
+    `parameters` and `macs` (multiply-adds of one image, convolutions and matrix products by
+    their weights alone) are exact; `recipe` names an entry of `tinyconv.recipes.RECIPES`.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    macs: int
+    recipe: str
+    source: str
+    licence: str
+    num_classes: int = 10
+    input_shape: tuple[int, int, int] = (32, 32, 3)
+
+
+_CIFAR10_TINY = {
+    "family": "cifar10_tiny",
+    "recipe": "cifar10_tiny",
+    "source": "https://github.com/soyflourbread/cifar10-tiny",
+    "licence": "MIT",
+}
+
+NETS = {
+    net.name: net
+    for net in (
+        Net("cifar10_tiny", parameters=170_282, macs=0, **_CIFAR10_TINY),
+        Net("cifar10_tiny_half", parameters=48_794, macs=0, **_CIFAR10_TINY),
+    )
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the nets that match a shell-style `pattern`, sorted."""
+    return sorted(fnmatch.filter(NETS, pattern))
+
+
+def find(name: str) -> Net:
+    """The entry of the net called `name`.
+
+    Raises:
+        InputError: there is no such net; the sentence names the nearest.
+    """
+    if name not in NETS:
+        raise unknown("net", name, NETS)
+    return NETS[name]
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+) -> keras.Model:
+    """Build a net with fresh random weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
+            Default: as in the net's source.
+        input_shape: (height, width, 3) of the images. Default: as in the net's source.
+
+    Returns:
+        A functional model from raw RGB images in 0..255, of any integer or float type and of shape
+        (batch, height, width, 3), to logits of shape (batch, num_classes). Normalization is inside.
+
+    Raises:
+        InputError: the name, the number of classes or the shape is not usable.
+    """
+    net = find(name)
+    num_classes = net.num_classes if num_classes is None else num_classes
+    input_shape = net.input_shape if input_shape is None else tuple(input_shape)
+    if num_classes < 0:
+        raise InputError(f"num_classes is {num_classes}; it must be 0 (no head) or more.")
+    if len(input_shape) != 3 or input_shape[2] != 3 or min(input_shape) < 1:
+        raise InputError(f"input_shape is {input_shape}; it must be (height, width, 3).")
+    builder = getattr(importlib.import_module(f"tinyconv.nets.{net.family}"), net.name)
+    return builder(num_classes, input_shape)

@@ -1,0 +1,395 @@
+"""Recipe + net + data + devices -> a run folder."""
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tinyconv import data, plots, recipes, registry, report
+from tinyconv.atomic import replacing, write_text
+from tinyconv.augment import Augmentation
+from tinyconv.devices import Devices, machine
+from tinyconv.errors import InputError
+
+CHECKPOINT = "checkpoint.weights.h5"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes one training: the same `Run` on the same machine gives the same figures."""
+
+    model: str
+    data: str
+    recipe: str
+    epochs: int
+    batch_size: int
+    augment: bool
+    seed: int = 0
+    holdout: int = 0
+    mixed: bool = False
+    tpu: str | None = None
+
+    def __post_init__(self) -> None:
+        registry.find(self.model)
+        recipes.find(self.recipe)
+        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
+            if value < 1:
+                raise InputError(f"The {name} is {value}; it must be at least 1.")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"The seed is {self.seed}; it must be in 0..{2**31 - 1}.")
+
+
+def train(run: Run, out: Path = Path("models")) -> Path:
+    """Train from scratch and return the new run folder under `out`.
+
+    The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
+    `confusion.png` and, to resume from, `checkpoint.weights.h5`; each is whole at any moment.
+    Ctrl-C ends the training after the current batch, and the folder is still made complete.
+
+    Raises:
+        InputError: something that `run` names is not there or does not fit, or `out` cannot be
+            written.
+    """
+    _check_writable(out)
+    devices = Devices(run.tpu)
+    dataset = _load(run)
+    folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{run.model}-{dataset.name}")
+    return _Training(run, dataset, devices, folder).go(history=[])
+
+
+def resume(folder: Path, epochs: int | None = None) -> Path:
+    """Go on with a run that was interrupted, from its last complete epoch.
+
+    Args:
+        folder: the run folder.
+        epochs: train to this many epochs in all. Default: as the run was started.
+
+    Raises:
+        InputError: `folder` is not a run folder, or its data are no longer there.
+    """
+    try:
+        run = Run(**json.loads((folder / "report.json").read_text(encoding="utf-8"))["run"])
+        rows = list(csv.DictReader((folder / "history.csv").open(encoding="utf-8")))
+        history = [{key: _number(value) for key, value in row.items()} for row in rows]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {Path(error.filename).name}; --resume needs the folder of a run with "
+            "at least one complete epoch."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} is not a run folder of this version of tinyconv.") from error
+    if epochs is not None:
+        run = replace(run, epochs=epochs)
+    _check_writable(folder)
+    devices = Devices(run.tpu)
+    return _Training(run, _load(run), devices, folder).go(history)
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.isdigit() else float(text)
+
+
+def _load(run: Run) -> data.Dataset:
+    height, width, _ = registry.find(run.model).input_shape
+    dataset = data.load(run.data, (height, width), run.holdout, run.seed)
+    if (recipes.find(run.recipe).drop_remainder or run.tpu) and len(dataset.train) < run.batch_size:
+        raise InputError(
+            f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
+            "training images and partial batches are dropped."
+        )
+    return dataset
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"Cannot write to {folder} ({error.strerror}); choose another.") from error
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    for number in range(1, 1000):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise InputError(f"{out / name} and 998 more folders like it are there; choose another --out.")
+
+
+class _Training:
+    def __init__(self, run: Run, dataset: data.Dataset, devices: Devices, folder: Path):
+        self.run, self.dataset, self.devices, self.folder = run, dataset, devices, folder
+        self.recipe = recipes.find(run.recipe)
+        self.batches = data.Batches(
+            dataset.train,
+            run.batch_size,
+            seed=run.seed,
+            drop_remainder=self.recipe.drop_remainder or run.tpu is not None,
+        )
+        keras.utils.set_random_seed(run.seed)
+        self.net = self._build()  # what is saved: float32, one device, no optimizer
+        with devices.scope():
+            with devices.precision(run.mixed):
+                self.model = self._build()
+            self.model.compile(
+                optimizer=recipes.optimizer(self.recipe, len(self.batches) * run.epochs),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+                jit_compile=devices.jit_compile,
+            )
+
+    def _build(self) -> keras.Model:
+        return registry.create_model(self.run.model, len(self.dataset.class_names))
+
+    def go(self, history: list[dict]) -> Path:
+        done = self._restore(history) if history else 0
+        history = history[:done]
+        recorder = _Recorder(self, history)
+        self._write_report({"status": "running", **self._facts(history)})
+        validation = self.dataset.holdout or self.dataset.test
+        stop = _StopOnSignal()
+        print(f"{self.folder}: {self._title()}, epochs {done + 1} to {self.run.epochs}", flush=True)
+        self.model.fit(
+            data.feed(self.batches, self._augmentation()),
+            initial_epoch=done,
+            epochs=self.run.epochs,
+            validation_data=data.Batches(validation, self._evaluation_batch()),
+            callbacks=[_StartEpoch(self.batches, self.run.seed), recorder, stop],
+            shuffle=False,  # `Batches` does it
+            verbose=1,
+        )
+        if recorder.diverged:
+            raise InputError(
+                f"The loss became {recorder.diverged} in epoch {len(history) + 1}; "
+                f"{self.folder} keeps the {len(history)} epochs before; "
+                "lower the learning rate or train in float32."
+            )
+        self.save_net()
+        self._finish(history, "interrupted" if stop.asked else "complete")
+        return self.folder
+
+    def _augmentation(self) -> Callable | None:
+        if not (self.run.augment and self.recipe.augment):
+            return None
+        return Augmentation(self.recipe.augment, self.run.seed)
+
+    def _evaluation_batch(self) -> int:
+        return max(256, self.run.batch_size)
+
+    def _title(self) -> str:
+        return f"{self.run.model} on {self.dataset.name}"
+
+    def _restore(self, history: list[dict]) -> int:
+        """Load the checkpoint and return how many epochs it has seen."""
+        path = self.folder / CHECKPOINT
+        self.model.optimizer.build(self.model.trainable_variables)
+        try:
+            self.model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} cannot be read as this run's checkpoint.") from error
+        done = int(self.model.optimizer.iterations) // len(self.batches)
+        if done > len(history):
+            raise InputError(f"{self.folder / 'history.csv'} has fewer epochs than {CHECKPOINT}.")
+        return done
+
+    def save_net(self) -> None:
+        self.net.set_weights(self.model.get_weights())
+        with replacing(self.folder / "model.keras") as partial:
+            self.net.save(partial)
+
+    def checkpoint(self, history: list[dict]) -> None:
+        """The checkpoint is written last: what it counts, the other files hold already."""
+        rows = io.StringIO()
+        writer = csv.DictWriter(rows, history[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.folder / "history.csv", rows.getvalue())
+        self.save_net()
+        with replacing(self.folder / CHECKPOINT) as partial:
+            self.model.save_weights(partial)
+
+    def _facts(self, history: list[dict]) -> dict[str, Any]:
+        return {
+            "run": asdict(self.run),
+            "recipe": asdict(self.recipe),
+            "command": " ".join(sys.argv),
+            "epochs": len(history),
+            "classes": list(self.dataset.class_names),
+            "images": {
+                "train": len(self.dataset.train),
+                "holdout": len(self.dataset.holdout or ()),
+                "test": len(self.dataset.test),
+            },
+            "validation": self._validation_name(),
+            "parameters": self.model.count_params(),
+            "macs": report.macs(self.model),
+            "devices": {"kind": self.devices.kind, "replicas": self.devices.replicas},
+            "machine": machine(),
+        }
+
+    def _validation_name(self) -> str:
+        return "holdout" if self.dataset.holdout else "test"
+
+    def _write_report(self, content: dict) -> None:
+        write_text(self.folder / "report.json", json.dumps(content, indent=2) + "\n")
+
+    def _finish(self, history: list[dict], status: str) -> None:
+        print("Evaluating on the training and the test images")
+        train = report.evaluate(self.model, self.dataset.train, self._evaluation_batch())
+        test = report.evaluate(self.model, self.dataset.test, self._evaluation_batch())
+        seconds = [row["seconds"] for row in history]
+        images = len(self.batches) * self.run.batch_size
+        timing = {}
+        if seconds:
+            timing = {
+                "seconds_per_epoch_mean": statistics.mean(seconds),
+                "seconds_per_epoch_median": statistics.median(seconds),
+                "images_per_second": min(images, len(self.dataset.train))
+                / statistics.median(seconds),
+                "seconds_total": sum(seconds),
+            }
+        names = self.dataset.class_names
+        self._write_report(
+            {
+                "status": status,
+                **self._facts(history),
+                "train": train.figures(),
+                "test": test.figures(),
+                "timing": timing,
+                "test_by_class": test.by_class(names, as_dict=True),
+            }
+        )
+        text = self._text(history, status, train, test, timing)
+        write_text(self.folder / "report.txt", text)
+        accuracy = f"{100 * test.accuracy:.2f}% of {len(test.labels):,} test images right"
+        title = f"{self._title()}, {len(history)} epochs: {accuracy}"
+        if history:
+            plots.curves(history, self._validation_name(), title, self.folder / "curves.png")
+        plots.confusion(test.confusion(len(names)), names, title, self.folder / "confusion.png")
+        print(f"\n{text}\nSaved in {self.folder}")
+
+    def _text(
+        self,
+        history: list[dict],
+        status: str,
+        train: report.Evaluation,
+        test: report.Evaluation,
+        timing: dict[str, float],
+    ) -> str:
+        rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error")]
+        for name, part in (("train", train), ("test", test)):
+            accuracy = part.accuracy
+            rows.append((name, f"{part.loss:.4f}", f"{accuracy:.2%}", f"{1 - accuracy:.2%}"))
+        head = (
+            f"{self._title()}: {self.model.count_params():,} parameters, recipe "
+            f"{self.recipe.name}, seed {self.run.seed}, "
+            f"{len(history)} of {self.run.epochs} epochs, {status}"
+        )
+        parts = [head, report.table(rows)]
+        if timing:
+            parts.append(
+                report.table(
+                    [
+                        ("seconds per epoch, mean", f"{timing['seconds_per_epoch_mean']:.2f}"),
+                        ("seconds per epoch, median", f"{timing['seconds_per_epoch_median']:.2f}"),
+                        ("images per second", f"{timing['images_per_second']:.1f}"),
+                        ("seconds of training in all", f"{timing['seconds_total']:.1f}"),
+                    ]
+                )
+            )
+        parts.append(test.by_class(self.dataset.class_names).rstrip())
+        return "\n\n".join(parts) + "\n"
+
+
+class _StartEpoch(keras.callbacks.Callback):
+    """Start every random stream of an epoch from (seed, epoch): a resumed run draws the same."""
+
+    def __init__(self, batches: data.Batches, seed: int):
+        super().__init__()
+        self.batches, self.seed = batches, seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.batches.start_epoch(epoch)
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        keys = np.random.SeedSequence((self.seed, epoch)).generate_state(len(states)) >> 1
+        for state, key in zip(states, keys, strict=True):
+            state.assign([int(key), 0])
+
+
+class _Recorder(keras.callbacks.Callback):
+    """After every complete epoch: a row of history, the model, the checkpoint."""
+
+    def __init__(self, training: _Training, history: list[dict]):
+        super().__init__()
+        self.training, self.history = training, history
+        self.diverged: float | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.seconds = time.perf_counter() - self.started
+        self.batch = batch
+        if logs and not math.isfinite(logs["loss"]):
+            self.diverged = logs["loss"]
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self.diverged or self.batch + 1 < len(self.training.batches):
+            return
+        figures = {"seconds": self.seconds, "learning_rate": self.model.optimizer.learning_rate}
+        figures |= logs or {}
+        row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
+        self.history.append({"epoch": epoch + 1} | row)
+        self.training.checkpoint(self.history)
+
+
+class _StopOnSignal(keras.callbacks.Callback):
+    """The first Ctrl-C (or SIGTERM) ends training after the batch; the next one at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        self.previous: dict[int, Any] = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        self._give_back()
+        os.write(1, b"\nStopping after this batch, to save and report; again to stop at once.\n")
+
+    def _give_back(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self.asked:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._give_back()
