@@ -7,6 +7,7 @@ Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net
 import difflib
 import math
 import sys
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from tinyconv.errors import InputError
 
@@ -112,13 +113,16 @@ def _load_tfds(name: str) -> Dataset:
 
     try:
         builder = tfds.builder(name)
-        builder.download_and_prepare()
+        if not builder.data_path.exists():
+            # Without a network the downloader itself gives up only after minutes of retries.
+            urllib.request.urlopen(builder.info.homepage, timeout=10).close()
+            builder.download_and_prepare()
         train, test = (builder.as_dataset(split=s, batch_size=-1) for s in ("train", "test"))
     except Exception as error:
         raise InputError(
-            f"{name} is not prepared in {tfds.core.constants.DATA_DIR!r} and could not be "
-            f"downloaded ({type(error).__name__}); go online, set TFDS_DATA_DIR to where it is, "
-            "or use --data digits or --data FOLDER|FILE.npz."
+            f"{name} is not prepared in {tfds.core.constants.DATA_DIR} and cannot be downloaded "
+            f"({type(error).__name__}): go online, set TFDS_DATA_DIR to where it is, or use "
+            "--data digits, --data FOLDER or --data FILE.npz."
         ) from error
     return Dataset(
         name,
@@ -279,7 +283,7 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                     f"{path} has {math.prod(image.size):,} pixels; at most {MAX_PIXELS:,} are read."
                 )
             return _resize_one(ImageOps.exif_transpose(image).convert("RGB"), size)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error

@@ -26,9 +26,10 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]
     return picture, list(axes)
 
 
-def save(picture: Figure, path: Path) -> None:
+def save(picture: Figure, path: Path, description: str = "") -> None:
+    """Write a PNG, with `description` among its metadata."""
     with replacing(path) as partial:
-        picture.savefig(partial, dpi=150)
+        picture.savefig(partial, dpi=150, metadata={"Description": description})
 
 
 def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percent: bool) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyconv.errors import unknown
+from tinyconv.registry import Net
 
 if TYPE_CHECKING:
     import keras
@@ -53,9 +54,9 @@ RECIPES = {
             source="tinyconv",
             expected="",
             epochs=20,
-            batch_size=16,
+            batch_size=8,
             optimizer="adamw",
-            learning_rate=0.004,
+            learning_rate=0.006,
             final_learning_rate=0.0,
             warmup=0.1,
             weight_decay=0.01,
@@ -75,6 +76,11 @@ def find(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
     return RECIPES[name]
+
+
+def default(net: Net, data: str) -> Recipe:
+    """The recipe that `net` is trained by on `data` unless another is named."""
+    return find("digits" if data == "digits" else net.recipe)
 
 
 def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyconv.errors import InputError, unknown
@@ -33,18 +34,19 @@ class Net:
     input_shape: tuple[int, int, int] = (32, 32, 3)
 
 
-_CIFAR10_TINY = {
-    "family": "cifar10_tiny",
-    "recipe": "cifar10_tiny",
-    "source": "https://github.com/soyflourbread/cifar10-tiny",
-    "licence": "MIT",
-}
+_cifar10_tiny = partial(
+    Net,
+    family="cifar10_tiny",
+    recipe="cifar10_tiny",
+    source="https://github.com/soyflourbread/cifar10-tiny",
+    licence="MIT",
+)
 
 NETS = {
     net.name: net
     for net in (
-        Net("cifar10_tiny", parameters=170_282, macs=0, **_CIFAR10_TINY),
-        Net("cifar10_tiny_half", parameters=48_794, macs=0, **_CIFAR10_TINY),
+        _cifar10_tiny("cifar10_tiny", parameters=170_282, macs=34_768_128),
+        _cifar10_tiny("cifar10_tiny_half", parameters=48_794, macs=10_044_032),
     )
 }
 
@@ -87,10 +89,10 @@ def create_model(
     """
     net = find(name)
     num_classes = net.num_classes if num_classes is None else num_classes
-    input_shape = net.input_shape if input_shape is None else tuple(input_shape)
+    shape = net.input_shape if input_shape is None else input_shape
     if num_classes < 0:
         raise InputError(f"num_classes is {num_classes}; it must be 0 (no head) or more.")
-    if len(input_shape) != 3 or input_shape[2] != 3 or min(input_shape) < 1:
-        raise InputError(f"input_shape is {input_shape}; it must be (height, width, 3).")
+    if len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
+        raise InputError(f"input_shape is {shape}; it must be (height, width, 3).")
     builder = getattr(importlib.import_module(f"tinyconv.nets.{net.family}"), net.name)
-    return builder(num_classes, input_shape)
+    return builder(num_classes, tuple(shape))

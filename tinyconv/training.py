@@ -8,7 +8,6 @@ import os
 import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import keras
 import numpy as np
 
 from tinyconv import data, plots, recipes, registry, report
-from tinyconv.atomic import replacing, write_text
+from tinyconv.atomic import check_writable, replacing, write_text
 from tinyconv.augment import Augmentation
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
@@ -65,7 +64,7 @@ def train(run: Run, out: Path = Path("models")) -> Path:
         InputError: something that `run` names is not there or does not fit, or `out` cannot be
             written.
     """
-    _check_writable(out)
+    check_writable(out)
     devices = Devices(run.tpu)
     dataset = _load(run)
     folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{run.model}-{dataset.name}")
@@ -95,7 +94,7 @@ def resume(folder: Path, epochs: int | None = None) -> Path:
         raise InputError(f"{folder} is not a run folder of this version of tinyconv.") from error
     if epochs is not None:
         run = replace(run, epochs=epochs)
-    _check_writable(folder)
+    check_writable(folder)
     devices = Devices(run.tpu)
     return _Training(run, _load(run), devices, folder).go(history)
 
@@ -113,15 +112,6 @@ def _load(run: Run) -> data.Dataset:
             "training images and partial batches are dropped."
         )
     return dataset
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"Cannot write to {folder} ({error.strerror}); choose another.") from error
 
 
 def _new_folder(out: Path, name: str) -> Path:

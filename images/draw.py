@@ -1,0 +1,271 @@
+"""Draws cifar10_tiny, its parts and its training: nn, bottleneck, downscale, acc and loss.png.
+
+    python images/draw.py [--out DIR]
+
+Every name, shape, size, rate and count is read off the built model, and the curves off the log of
+the model that ships. Each picture carries the fingerprint of what it was drawn from, which the
+tests compare: a picture cannot go stale unseen.
+"""
+
+import argparse
+import csv
+import hashlib
+from collections.abc import Callable
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import keras
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Polygon
+from matplotlib.path import Path as Line
+
+from tinyconv import cli, create_model
+from tinyconv.atomic import check_writable
+from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
+
+LOG = Path(__file__).parents[1] / "models" / "cifar10_tiny" / "history.csv"
+
+SOFT, GREEN, AMBER = "#656d76", "#2a9d8f", "#e09f3e"
+COLORS = {"stem": GREEN, "stage": TEST, "downscale": AMBER, "head": GREEN}
+MARGIN, LINE = 0.35, 0.22  # inches, as every length below
+
+
+def times(numbers) -> str:
+    return "\u2009\u00d7\u2009".join(map(str, numbers))
+
+
+def shape(tensor) -> str:
+    return times(tensor.shape[1:])
+
+
+def parameters(layers) -> int:
+    return sum(layer.count_params() for layer in layers)
+
+
+def groups(layers, words: int) -> dict[str, list]:
+    """Layers by the first words of their names: one word finds the stages, two their blocks."""
+    named = groupby(layers, lambda layer: "_".join(layer.name.split("_")[:words]))
+    return {name: list(members) for name, members in named}
+
+
+def describe(layer) -> str:
+    """What the layer does, and after a comma how."""
+    match layer:
+        case keras.layers.DepthwiseConv2D(kernel_size=(1, 1), depthwise_initializer=start):
+            return f"layer scale, per channel; {start.value:g} at first"
+        case keras.layers.DepthwiseConv2D(kernel_size=kernel, depth_multiplier=count):
+            return f"{times(kernel)} depthwise conv, {count} filters per channel"
+        case keras.layers.Conv2D(kernel_size=kernel):
+            return f"{times(kernel)} conv"
+        case keras.layers.MaxPooling2D(pool_size=window):
+            return f"{times(window)} max pool"
+        case keras.layers.GlobalAveragePooling2D():
+            return "average pool"
+        case keras.layers.LayerNormalization(epsilon=epsilon):
+            return f"layer norm, epsilon {epsilon:g}"
+        case keras.layers.Dropout(rate=rate):
+            return f"dropout, rate {rate:g}"
+        case keras.layers.Dense(units=units):
+            return f"dense, {layer.input.shape[-1]} → {units} in every pixel"
+    return layer.name.split("_")[-1]
+
+
+def write(ax, x: float, y: float, text: str, color: str = INK, size=10, ha="center", **style):
+    ax.text(x, y, text, color=color, size=size, ha=ha, va="center", **style)
+
+
+def fill(ax, corners, color: str, white: float = 0) -> None:
+    shade = np.array(to_rgb(color)) * (1 - white) + white
+    ax.add_patch(Polygon(corners, facecolor=shade, edgecolor="white", joinstyle="round", lw=0.5))
+
+
+def arrow(ax, *points) -> None:
+    style = {"arrowstyle": "-|>", "mutation_scale": 11, "shrinkA": 0, "shrinkB": 0}
+    ax.add_patch(FancyArrowPatch(path=Line(points), color=TRAIN, lw=1.3, **style))
+
+
+def page(width: float, height: float, title: str, caption: str):
+    """A blank picture measured in inches, y upwards, with its heading."""
+    picture = Figure(figsize=(width, height))
+    ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    ax.set_axis_off()
+    write(ax, MARGIN, height - 0.45, title, size=16, ha="left", weight="bold")
+    write(ax, MARGIN, height - 0.98, caption, size=10.5, ha="left", linespacing=1.5)
+    return picture, ax
+
+
+def draw_box(ax, corner, width: float, height: float, back, color: str, pixels, marks) -> None:
+    """A tensor; `marks` > 0 rules its side into pixels and darkens one of `marks` by `marks`."""
+    across, up = np.diag((width, height))
+    side = corner + across
+    faces = (corner, across, up, 0.2), (corner + up, across, back, 0.68), (side, back, up, 0.45)
+    for start, one, other, white in faces:
+        fill(ax, [start, start + one, start + one + other, start + other], color, white)
+    if marks:
+        for step in np.arange(1, pixels) / pixels:
+            for start, along in ((back, up), (up, back)):
+                ends = side + step * start + np.outer((0, 1), along)
+                ax.plot(*ends.T, color="white", lw=0.5)
+        square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) + marks // 2
+        fill(ax, side + square @ [back, up] / marks, INK)
+
+
+def draw_row(columns, title, caption, scale, gap, depth, below=0.0, marks=0):
+    """Columns (tensor, colour, number of boxes, lines); `scale`: inches per channel and pixel."""
+    apart, narrowest, depth = 0.08, 0.8, np.array(depth)
+    tallest = columns[0][0].shape[1] * scale[1] * (1 + depth[1])
+    floor = MARGIN + below + LINE * max(len(lines) for *_, lines in columns) + 0.1
+    middle, left, end = floor + tallest / 2, MARGIN, None
+    picture, ax = page(1, floor + tallest + 1.55, title, caption)
+    for tensor, color, number, lines in columns:
+        pixels, channels = (1, *tensor.shape)[-3], tensor.shape[-1]  # a vector is one pixel
+        width, height = channels * scale[0], pixels * scale[1]
+        extent = number * (width + apart) - apart + depth[0] * height
+        slot = max(extent, narrowest)
+        start = left + (slot - extent) / 2
+        if end:
+            arrow(ax, (end + 0.06, middle), (start - 0.06, middle))
+        for index in range(number):
+            corner = start + index * (width + apart), middle - height * (1 + depth[1]) / 2
+            draw_box(ax, corner, width, height, depth * height, color, pixels, marks)
+        for index, line in enumerate(lines):
+            style = {"size": 11, "weight": "bold"} if index == 0 else {}
+            y = floor - 0.2 - LINE * index
+            write(ax, left + slot / 2, y, line, INK if index < 3 else SOFT, **style)
+        end, left = start + extent, left + slot + gap
+    picture.set_figwidth(left - gap + MARGIN)
+    ax.set_xlim(0, left - gap + MARGIN)
+    return picture, ax
+
+
+def draw_net(model) -> Figure:
+    """All parts in a row, and under them a bar of who holds the parameters."""
+    columns, shares, whole = [], [], model.count_params()
+    for part, layers in groups(model.layers, 1).items():
+        color, number, tensor = COLORS.get(part.rstrip("0123456789"), TRAIN), 1, layers[-1].output
+        words = [describe(layer).split(",")[0] for layer in layers] if len(layers) > 1 else []
+        if part.startswith("stage"):
+            number, narrow, wide = len(groups(layers, 2)), tensor.shape[-1], layers[0]
+            inside = f"(\u00d7{wide.depth_multiplier} inside)"
+            widths = f"{narrow} → {wide.output.shape[-1]} → {narrow}"
+            words = [f"{number} bottlenecks", inside, widths]
+        elif part == "head":
+            tensor = layers[0].output
+        lines = [part, shape(tensor), f"{parameters(layers):,}", *words]
+        columns.append((tensor, color, number, lines))
+        shares.append((part, parameters(layers) / whole, color))
+    columns.append((model.output, INK, 1, ["logits", shape(model.output)]))
+    axes = times(("height", "width", "channels"))
+    caption = (
+        f"{whole:,} parameters. Each box is a tensor, to scale: its height and depth are the "
+        "resolution, its width the channels.\n"
+        f"Below each: {axes}, parameters, and the layers behind it."
+    )
+    look = {"scale": (0.0046, 2.1 / 32), "gap": 0.24, "depth": (0.26, 0.17), "below": 0.65}
+    picture, ax = draw_row(columns, model.name, caption, **look)
+    left = MARGIN
+    for part, share, color in shares:
+        right = left + share * (picture.get_figwidth() - 2 * MARGIN)
+        fill(ax, [(left, 0.35), (right, 0.35), (right, 0.65), (left, 0.65)], color, 0.1)
+        if share > 0.2:
+            write(ax, (left + right) / 2, 0.5, f"{part}: {share:.0%} of the parameters", "white")
+        left = right
+    return picture
+
+
+def draw_downscale(layers) -> Figure:
+    """Boxes as in the whole net, ruled into pixels."""
+    source, pool = layers[0].input, layers[1]
+    columns = [(source, TEST, 1, ["input", shape(source)])]
+    for layer in layers:
+        lines = [layer.name, shape(layer.output), f"{layer.count_params():,} parameters"]
+        columns.append((layer.output, AMBER, 1, lines + describe(layer).split(", ")))
+    caption = (
+        f"{shape(source)} → {shape(pool.output)}, {parameters(layers):,} parameters. "
+        "The front shows the channels, the ruled side the image:\n"
+        f"its dark square is one pixel of the result, {times(pool.pool_size)} before the pool."
+    )
+    look = {"scale": (0.014, 2.5 / 32), "gap": 0.7, "depth": (0.5, 0.26)}
+    title = pool.name.split("_")[0]
+    picture, _ = draw_row(columns, title, caption, **look, marks=pool.output.shape[1])
+    return picture
+
+
+def draw_bottleneck(layers) -> Figure:
+    """A silhouette as wide as the channels, top to bottom, with a table beside it."""
+    middle, table, shapes, last = 2.85, 5.25, 7.5, 10.65
+    row, top = 0.62, 0.62 * len(layers) + 0.75
+    tensors = [layers[0].input, *(layer.output for layer in layers)]
+    steps, scale = pairwise(tensors), 4 / max(tensor.shape[-1] for tensor in tensors)
+    caption = (
+        f"A bottleneck, {parameters(layers):,} parameters. Each layer is drawn as wide as its "
+        "channels: narrow, wide, narrow.\nDark layers have parameters, pale ones have none."
+    )
+    title = layers[0].name.rpartition("_")[0]
+    picture, ax = page(last + MARGIN, top + 1.95, title, caption)
+    write(ax, table, top + 0.2, "layer", SOFT, ha="left")
+    write(ax, shapes, top + 0.2, "shape", SOFT, ha="left")
+    write(ax, last, top + 0.2, "parameters", SOFT, ha="right")
+    for index, (layer, (before, after)) in enumerate(zip(layers, steps, strict=True)):
+        y = top - row * (index + 0.5)
+        above, below = before.shape[-1] * scale / 2, after.shape[-1] * scale / 2
+        corners = [(-above, row / 2), (above, row / 2), (below, -row / 2), (-below, -row / 2)]
+        count, (what, _, how) = layer.count_params(), describe(layer).partition(", ")
+        fill(ax, np.add(corners, (middle, y)), TEST, 0.2 if count else 0.68)
+        ink, name = "white" if count else INK, layer.name.split("_")[-1]
+        write(ax, middle, y, name, ink, size=11, weight="bold")
+        ax.plot([table, last], [y + row / 2] * 2, color=GRID, lw=1)
+        write(ax, table, y + (0.11 if how else 0), what, ha="left")
+        write(ax, table, y - 0.11, how, SOFT, ha="left")
+        write(ax, shapes, y, f"{shape(before)} → {shape(after)}", ha="left")
+        write(ax, last, y, f"{count:,}", ha="right")
+    arrow(ax, (middle, top + 0.5), (middle, top + 0.02))
+    arrow(ax, (middle, top + 0.3), (0.55, top + 0.3), (0.55, y), (middle - below - 0.04, y))
+    arrow(ax, (middle, y - row / 2 - 0.02), (middle, MARGIN - 0.1))
+    write(ax, 0.4, (top + y) / 2, "residual", SOFT, rotation=90)
+    return picture
+
+
+def draw_training(history: list[dict], key: str) -> Figure:
+    """One metric of the recorded run over its epochs."""
+    picture, (ax,) = figure(8, 4.2)
+    draw_curve(ax, history, key, "test", as_percent=key == "accuracy")
+    return picture
+
+
+def fingerprint(*facts) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
+    """File name -> fingerprint of what it shows, and how to draw it."""
+    model = create_model("cifar10_tiny")
+    with LOG.open() as file:
+        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    net = fingerprint(
+        [(x.name, x.output.shape, x.count_params(), describe(x)) for x in model.layers]
+    )
+    bottleneck = groups(model.layers, 2)["stage2_block1"]
+    downscale = groups(model.layers, 1)["downscale1"]
+    return {
+        "nn.png": (net, lambda: draw_net(model)),
+        "bottleneck.png": (net, lambda: draw_bottleneck(bottleneck)),
+        "downscale.png": (net, lambda: draw_downscale(downscale)),
+        "acc.png": (fingerprint(history), lambda: draw_training(history, "accuracy")),
+        "loss.png": (fingerprint(history), lambda: draw_training(history, "loss")),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to draw")
+    out = parser.parse_args().out
+    check_writable(out)
+    for name, (description, draw) in drawings().items():
+        save(draw(), out / name, description)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+"""What the tests share: small data in every form, and commands run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).parents[1]
+
+
+def start(*arguments, **environment):
+    """Start `python ARGUMENTS...` as a user would, its output in pipes."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments, status=0, **environment):
+    """Run `python ARGUMENTS...` to its end and return what it printed on both streams."""
+    process = start(*arguments, **environment)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == status, err[-3000:]
+    return out, err
+
+
+def colours(count, seed):
+    """Images of three classes that a net tells apart at once: mostly red, green or blue."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 100, (count, 32, 32, 3))
+    images[np.arange(count), :, :, labels] += 150
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def arrays():
+    x_train, y_train = colours(48, seed=0)
+    x_test, y_test = colours(24, seed=1)
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+@pytest.fixture(scope="session")
+def npz(arrays, tmp_path_factory):
+    path = tmp_path_factory.mktemp("a folder, für Bilder") / "colours.npz"
+    np.savez(path, **arrays, class_names=["red", "green", "blue"])
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, arrays):
+    """A folder of PNG images of several sizes, 16 a class."""
+    names = ("red", "green", "blue")
+    for i, (image, label) in enumerate(zip(arrays["x_train"], arrays["y_train"], strict=True)):
+        path = tmp_path / "photos" / names[label] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((20 + i, 40)).save(path)
+    return tmp_path / "photos"

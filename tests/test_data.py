@@ -1,0 +1,232 @@
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from tinyconv import data
+from tinyconv.errors import InputError
+
+SIZE = (32, 32)
+CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / "cifar10"
+
+
+def check(split, count, classes, size=SIZE):
+    assert split.images.shape == (count, *size, 3) and split.images.dtype == np.uint8
+    assert split.labels.shape == (count,) and split.labels.dtype == np.int32
+    assert set(split.labels) == set(range(classes))
+
+
+def test_digits_are_real_and_never_shared_between_the_splits():
+    digits = data.load("digits", SIZE)
+    check(digits.train, 898, 10)
+    check(digits.test, 899, 10)
+    assert digits.class_names == tuple("0123456789") and digits.holdout is None
+    everything = np.concatenate([digits.train.images, digits.test.images])
+    assert len(np.unique(everything.reshape(1797, -1), axis=0)) == 1797
+
+
+@pytest.mark.skipif(not CIFAR10.exists(), reason=f"no CIFAR-10 in {CIFAR10.parent}")
+def test_cifar10_is_whole():
+    cifar = data.load("cifar10", SIZE, holdout=5000)
+    check(cifar.train, 45000, 10)
+    check(cifar.test, 10000, 10)
+    check(cifar.holdout, 5000, 10)
+    assert np.bincount(cifar.holdout.labels).tolist() == [500] * 10
+    assert cifar.class_names[3] == "cat"
+    pixels = np.concatenate([cifar.train.images, cifar.holdout.images]) / 255
+    np.testing.assert_allclose(pixels.mean((0, 1, 2)), (0.4914, 0.4822, 0.4465), atol=1e-4)
+
+
+def test_npz(npz, arrays):
+    colours = data.load(str(npz), SIZE)
+    assert (colours.name, colours.class_names) == ("colours", ("red", "green", "blue"))
+    np.testing.assert_array_equal(colours.train.images, arrays["x_train"])
+    np.testing.assert_array_equal(colours.test.labels, arrays["y_test"])
+
+
+def test_npz_of_grey_floats_with_a_column_of_labels(tmp_path, arrays):
+    grey = {key: value[..., 0].astype(float) for key, value in arrays.items() if key[0] == "x"}
+    columns = {key: value[:, None] for key, value in arrays.items() if key[0] == "y"}
+    np.savez(tmp_path / "grey.npz", **grey, **columns)
+    loaded = data.load(str(tmp_path / "grey.npz"), SIZE)
+    assert loaded.class_names == ("0", "1", "2")
+    for channel in range(3):
+        np.testing.assert_array_equal(loaded.train.images[..., channel], arrays["x_train"][..., 0])
+
+
+def test_folder_is_split_class_by_class(folder):
+    photos = data.load(str(folder), SIZE)
+    check(photos.train, 39, 3)
+    check(photos.test, 9, 3)
+    assert (photos.name, photos.class_names) == ("photos", ("blue", "green", "red"))
+    assert np.bincount(photos.test.labels).tolist() == [3, 3, 3]
+    colour_of_class = {0: 2, 1: 1, 2: 0}
+    for split in (photos.train, photos.test):
+        brightest = split.images.mean((1, 2)).argmax(axis=-1)
+        assert brightest.tolist() == [colour_of_class[label] for label in split.labels]
+
+
+def test_folder_with_train_and_test(folder, tmp_path):
+    for part in ("train", "test"):
+        for name in ("red", "green"):
+            (tmp_path / "split" / part / name).mkdir(parents=True)
+    for i, file in enumerate(sorted((folder / "red").iterdir())):
+        file.rename(tmp_path / "split" / ("test" if i % 4 == 0 else "train") / "red" / file.name)
+    for i, file in enumerate(sorted((folder / "green").iterdir())):
+        file.rename(tmp_path / "split" / ("test" if i % 2 == 0 else "train") / "green" / file.name)
+    photos = data.load(str(tmp_path / "split"), SIZE)
+    assert np.bincount(photos.train.labels).tolist() == [8, 12]
+    assert np.bincount(photos.test.labels).tolist() == [8, 4]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_images_of_any_mode_are_read_as_rgb(tmp_path, mode):
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (50, 30)).save(path)
+    assert data.read_image(path, (32, 48)).shape == (32, 48, 3)
+
+
+def test_a_photo_lies_as_its_camera_was_held(tmp_path):
+    image = Image.fromarray(np.repeat(np.uint8([[[255] * 3], [[0] * 3]]), 16, 0).repeat(32, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # held upside down
+    image.save(tmp_path / "photo.png", exif=exif)
+    read = data.read_image(tmp_path / "photo.png", SIZE)
+    assert read[2].mean() < 1 and read[-3].mean() > 254
+
+
+@pytest.mark.parametrize("spec", ["digits", "npz"])
+def test_any_size_is_resized(spec, npz):
+    split = data.load(str(npz) if spec == "npz" else spec, (20, 24)).train
+    assert split.images.shape[1:] == (20, 24, 3)
+
+
+def test_holdout_is_taken_class_by_class_from_train():
+    whole = data.load("digits", SIZE)
+    held = data.load("digits", SIZE, holdout=200, seed=1)
+    check(held.train, 698, 10)
+    check(held.holdout, 200, 10)
+    expected = np.bincount(whole.train.labels) * 200 / 898
+    assert np.all(np.abs(np.bincount(held.holdout.labels) - expected) < 1)
+    np.testing.assert_array_equal(held.test.images, whole.test.images)
+    together = np.concatenate([held.train.images, held.holdout.images]).reshape(898, -1)
+    both = np.unique(together, axis=0), np.unique(whole.train.images.reshape(898, -1), axis=0)
+    np.testing.assert_array_equal(*both)
+    other = data.load("digits", SIZE, holdout=200, seed=2)
+    assert not np.array_equal(other.holdout.images, held.holdout.images)
+
+
+def test_batches_hold_every_image_once():
+    split = data.Split(np.zeros((10, 1, 1, 3), np.uint8), np.arange(10, dtype=np.int32))
+    plain = data.Batches(split, 4)
+    assert [list(labels) for _, labels in plain] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    dropping = data.Batches(split, 4, seed=0, drop_remainder=True)
+    assert [len(labels) for _, labels in dropping] == [4, 4]
+
+
+def changed(arrays, **changes):
+    return {key: value for key, value in (arrays | changes).items() if value is not None}
+
+
+BAD_ARRAYS = {
+    "no test labels": ({"y_test": None}, "has no y_test; it needs x_train, y_train"),
+    "channels first": ({"x_train": np.zeros((48, 3, 32, 32))}, "has shape (48, 3, 32, 32)"),
+    "flat": ({"x_train": np.zeros((48, 3072))}, "has shape (48, 3072)"),
+    "no images": ({"x_test": np.zeros((0, 32, 32, 3))}, "has shape (0, 32, 32, 3)"),
+    "too bright": ({"x_train": np.full((48, 32, 32, 3), 300)}, "from 300 to 300"),
+    "negative": ({"x_test": np.full((24, 32, 32, 3), -1)}, "from -1 to -1"),
+    "not a number": ({"x_test": np.full((24, 32, 32, 3), np.nan)}, "from nan to nan"),
+    "0 to 1": ({"x_train": np.full((48, 32, 32, 3), 0.5)}, "multiply by 255"),
+    "complex": ({"x_train": np.zeros((48, 32, 32, 3), complex)}, "is of type complex128"),
+    "few labels": ({"y_train": np.zeros(47, int)}, "has shape (47,); 48 images need (48,)"),
+    "one-hot": ({"y_train": np.zeros((48, 3), int)}, "has shape (48, 3)"),
+    "float labels": ({"y_train": np.zeros(48)}, "is of type float64; labels are integers"),
+    "negative label": ({"y_test": np.full(24, -1)}, "has label -1"),
+    "unseen label": ({"y_test": np.full(24, 3)}, "has label 3; with 3 classes labels are 0 to 2"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_arrays_are_refused(case, arrays, tmp_path):
+    changes, sentence = BAD_ARRAYS[case]
+    np.savez(tmp_path / "bad.npz", **changed(arrays, **changes))
+    with pytest.raises(InputError) as error:
+        data.load(str(tmp_path / "bad.npz"), SIZE)
+    assert sentence in str(error.value)
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (ROOT / "hostile pickle was run",)
+
+
+def npz_with_pickle():
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, x_train=np.array([Hostile()], dtype=object), y_train=[0], x_test=[0], y_test=[0]
+    )
+    return buffer.getvalue()
+
+
+BAD_FILES = {
+    "empty": b"",
+    "text": b"not an archive",
+    "cut short": b"PK\x03\x04" + bytes(100),
+    "pickle": pickle.dumps(Hostile()),
+    "pickle inside": npz_with_pickle(),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_is_no_npz_is_refused_and_never_run(case, tmp_path):
+    (tmp_path / "bad.npz").write_bytes(BAD_FILES[case])
+    with pytest.raises(InputError, match=r"is not an \.npz file of plain arrays"):
+        data.load(str(tmp_path / "bad.npz"), SIZE)
+    assert not (ROOT / "hostile pickle was run").exists()
+
+
+def test_bad_folders_are_refused(folder, tmp_path):
+    def refused(path, sentence):
+        with pytest.raises(InputError) as error:
+            data.load(str(path), SIZE)
+        assert sentence in str(error.value)
+
+    (tmp_path / "empty" / "class").mkdir(parents=True)
+    refused(tmp_path / "empty", "has no images; it needs one subfolder of images per class")
+    (tmp_path / "half" / "train").mkdir(parents=True)
+    refused(tmp_path / "half", "has train/ alone")
+    (folder / "yellow").mkdir()
+    refused(folder, "yellow has no images; remove it or fill it")
+    (folder / "yellow").rmdir()
+    damaged = sorted((folder / "red").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    refused(folder, f"{damaged} cannot be read as an image")
+    Image.new("L", (10_000, 6_000)).save(damaged)
+    refused(folder, f"{damaged} has 60,000,000 pixels")
+    Image.new("L", (20_000, 10_000)).save(damaged)
+    refused(folder, f"{damaged} has ")
+    for file in sorted((folder / "red").iterdir())[1:]:
+        file.unlink()
+    Image.new("L", (9, 9)).save(damaged)
+    refused(folder, "Every class needs at least two images")
+
+
+@pytest.mark.parametrize(
+    ("spec", "holdout", "sentence"),
+    [
+        ("cifar11", 0, "did you mean 'cifar10'?"),
+        ("no/such/folder", 0, "no such file or folder"),
+        ("digits", -1, "The holdout is -1 images"),
+        ("digits", 5, "it must be 10 to 888"),
+        ("digits", 898, "it must be 10 to 888"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(spec, holdout, sentence):
+    with pytest.raises(InputError) as error:
+        data.load(spec, SIZE, holdout)
+    assert sentence in str(error.value)

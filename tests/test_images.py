@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+from conftest import ROOT, run
+from PIL import Image
+
+IMAGES = ROOT / "images"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    out = tmp_path_factory.mktemp("images")
+    run("images/draw.py", "--out", out)
+    return {path.name: path for path in out.iterdir()}
+
+
+def test_every_picture_is_drawn(drawn):
+    assert set(drawn) == {"nn.png", "bottleneck.png", "downscale.png", "acc.png", "loss.png"}
+    for path in drawn.values():
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert min(pixels.shape) > 500 and 0.005 < (pixels < 250).mean() < 0.6, path.name
+
+
+def test_pictures_in_the_repository_show_the_nets_of_today(drawn):
+    for name, path in drawn.items():
+        kept, today = Image.open(IMAGES / name), Image.open(path)
+        assert kept.text["Description"] == today.text["Description"], f"run images/draw.py: {name}"
+        assert len(today.text["Description"]) == 64

@@ -1,0 +1,106 @@
+import keras
+import numpy as np
+import pytest
+from conftest import run
+
+from tinyconv import create_model, list_models, recipes, registry, report
+from tinyconv.errors import InputError
+
+EXACT = {  # name: (parameters, multiply-adds)
+    "cifar10_tiny": (170_282, 34_768_128),
+    "cifar10_tiny_half": (48_794, 10_044_032),
+}
+
+
+def test_every_net_is_in_the_table():
+    assert list_models() == sorted(EXACT)
+
+
+@pytest.mark.parametrize("name", EXACT)
+class TestEveryNet:
+    def test_size_is_exact(self, name):
+        model, net = create_model(name), registry.find(name)
+        assert (model.count_params(), report.macs(model)) == EXACT[name]
+        assert (net.parameters, net.macs) == EXACT[name]
+        assert model.input_shape == (None, *net.input_shape)
+        assert model.output_shape == (None, net.num_classes)
+        assert net.recipe in recipes.RECIPES
+
+    def test_any_number_of_classes(self, name):
+        features = create_model(name, num_classes=0)
+        width = features.output_shape[-1]
+        head = create_model(name, num_classes=7)
+        assert head.output_shape == (None, 7)
+        assert head.count_params() == features.count_params() + 7 * (width + 1)
+
+    def test_any_image_size(self, name):
+        model = create_model(name, input_shape=(48, 40, 3))
+        assert model(np.zeros((1, 48, 40, 3), np.uint8)).shape == (1, model.output_shape[-1])
+
+    def test_any_type_of_image(self, name):
+        model = create_model(name)
+        images = np.random.default_rng(0).integers(256, size=(2, *model.input_shape[1:]))
+        logits = np.array(model(images.astype("uint8")))
+        for dtype in ("int32", "int64", "float16", "float32", "float64"):
+            np.testing.assert_array_equal(np.array(model(images.astype(dtype))), logits)
+
+    def test_only_stock_layers_with_names(self, name):
+        for layer in create_model(name).layers:
+            assert type(layer) is getattr(keras.layers, type(layer).__name__)
+            unnamed = layer.name.replace("_", "").rstrip("0123456789")
+            assert unnamed != type(layer).__name__.lower()
+
+    def test_every_weight_learns(self, name):
+        model = create_model(name)
+        model.compile(
+            optimizer=keras.optimizers.SGD(1.0),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        rng = np.random.default_rng(0)
+        images = rng.integers(256, size=(8, *model.input_shape[1:]), dtype=np.uint8)
+        before = [np.array(w) for w in model.trainable_weights]
+        for _ in range(2):
+            model.train_on_batch(images, rng.integers(model.output_shape[-1], size=8))
+        for old, weight in zip(before, model.trainable_weights, strict=True):
+            assert np.any(old != np.array(weight)), weight.path
+
+
+def test_normalization_is_inside():
+    normalize = create_model("cifar10_tiny").get_layer("normalize")
+    mean, std = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2470, 0.2435, 0.2616])
+    pixel = np.array([[[[0, 128, 255]]]], np.float32)
+    np.testing.assert_allclose(normalize(pixel), (pixel / 255 - mean) / std, rtol=1e-5)
+
+
+def test_a_bottleneck_starts_as_the_identity():
+    model = create_model("cifar10_tiny")
+    ends = [model.get_layer(name).output for name in ("stem_norm", "stage1_block2_add")]
+    images = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3), dtype=np.uint8)
+    before, after = keras.Model(model.input, ends)(images)
+    np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_list_models_takes_a_pattern():
+    assert list_models("*_half") == ["cifar10_tiny_half"]
+    assert list_models("no such net") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"name": "cifar10_tinny"}, "did you mean 'cifar10_tiny'?"),
+        ({"name": "cifar10_tiny", "num_classes": -1}, "num_classes is -1; it must be 0"),
+        ({"name": "cifar10_tiny", "input_shape": (32, 32)}, "it must be (height, width, 3)"),
+        ({"name": "cifar10_tiny", "input_shape": (3, 32, 32)}, "it must be (height, width, 3)"),
+    ],
+)
+def test_what_cannot_be_built_says_why(arguments, sentence):
+    with pytest.raises(InputError) as error:
+        create_model(**arguments)
+    assert sentence in str(error.value)
+
+
+def test_importing_tinyconv_does_not_import_keras():
+    run(
+        "-c", "import sys, tinyconv; assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"
+    )

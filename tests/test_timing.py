@@ -1,0 +1,42 @@
+import json
+
+import pytest
+from conftest import run
+
+from tinyconv import cli
+
+NET = "cifar10_tiny_half"
+
+
+def test_timing_measures_and_draws(tmp_path):
+    printed, _ = run("timing.py", "--model", NET, "--batch", 4, "--runs", 2, "--out", tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"timing.json", "timing.png"}
+    report = json.loads((tmp_path / "timing.json").read_text())
+    (net,) = report["nets"]
+    assert (net["parameters"], net["macs"]) == (48_794, 10_044_032)
+    assert len(net["training"]["values"]) == len(net["inference"]["values"]) == 2
+    assert net["seconds_per_epoch"] == pytest.approx(50_000 / net["training_median"])
+    assert net["inference_median"] > net["training_median"]
+    assert net["latency_p99"] >= net["latency_median"] > 0
+    assert 4 * 48_794 < net["size"] < 6 * 4 * 48_794
+    assert NET in printed and "48,794" in printed and "10.04" in printed
+    assert f"median and range of {report['runs']} runs" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--model", "tinyest"), "Unknown net 'tinyest'"),
+        (("--batch", "0"), "--batch is 0; it must be at least 1."),
+        (("--runs", "-1"), "--runs is -1; it must be at least 1."),
+        (("--out", "README.md"), "Cannot write to README.md"),
+    ],
+)
+def test_what_cannot_be_timed_says_why(arguments, sentence, capsys):
+    import timing
+
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(lambda: timing.main(timing.parse(list(arguments))))
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert sentence in error and error.count("\n") == 1

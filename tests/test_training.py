@@ -1,0 +1,285 @@
+"""The main job, run as a user runs it."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import run, start
+
+from tinyconv import cli, recipes, training
+from tinyconv.errors import InputError
+
+FILES = {
+    "model.keras",
+    "history.csv",
+    "report.json",
+    "report.txt",
+    "curves.png",
+    "confusion.png",
+    "checkpoint.weights.h5",
+}
+SMALL = ("--model", "cifar10_tiny_half", "--batch", "8", "--augment")
+
+
+def only_run(out):
+    (folder,) = out.iterdir()
+    return folder
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(npz, tmp_path_factory):
+    """A run of two epochs and what it printed."""
+    out = tmp_path_factory.mktemp("runs and ü")
+    printed, _ = run("train.py", *SMALL, "--data", npz, "--epoch", 2, "--out", out)
+    return only_run(out), printed
+
+
+def test_a_run_folder_is_whole(trained, npz):
+    folder, printed = trained
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert folder.name.endswith("-cifar10_tiny_half-colours")
+    report = json.loads((folder / "report.json").read_text())
+    assert report["status"] == "complete"
+    assert report["run"] == {
+        "model": "cifar10_tiny_half",
+        "data": str(npz),
+        "recipe": "cifar10_tiny",
+        "epochs": 2,
+        "batch_size": 8,
+        "augment": True,
+        "seed": 0,
+        "holdout": 0,
+        "mixed": False,
+        "tpu": None,
+    }
+    assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
+    assert report["recipe"]["learning_rate"] == 0.002
+    assert {"python", "keras", "tensorflow", "tinyconv"} <= set(report["machine"]["versions"])
+    for part in ("train", "test"):
+        assert report[part]["accuracy"] + report[part]["error"] == pytest.approx(1)
+    rows = history(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[-1]["val_accuracy"]) == pytest.approx(report["test"]["accuracy"])
+    assert float(rows[-1]["val_loss"]) == pytest.approx(report["test"]["loss"], rel=1e-4)
+    assert report["timing"]["seconds_per_epoch_mean"] == pytest.approx(
+        np.mean([float(row["seconds"]) for row in rows])
+    )
+    text = (folder / "report.txt").read_text()
+    assert text in printed
+    for words in ("accuracy", "seconds per epoch, median", "images per second", "macro avg", "red"):
+        assert words in text
+
+
+def test_a_progress_bar_shows_every_step(trained):
+    _, printed = trained
+    assert "Epoch 2/2" in printed and "6/6" in printed and "val_accuracy" in printed
+
+
+def test_the_model_loads_without_tinyconv_and_answers_to_the_bit(trained, arrays, tmp_path):
+    folder, _ = trained
+    np.save(tmp_path / "images.npy", arrays["x_test"])
+    app = """
+import sys
+sys.modules["tinyconv"] = None  # importing it fails from here on
+import numpy as np, tensorflow as tf
+model, images = tf.keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])
+logits = [np.array(model(images.astype(kind))) for kind in ("uint8", "float32", "int64")]
+assert all(np.array_equal(logits[0], other) for other in logits)
+np.save(sys.argv[3], logits[0])
+"""
+    out = tmp_path / "logits.npy"
+    run("-c", app, folder / "model.keras", tmp_path / "images.npy", out)
+    model = keras.saving.load_model(folder / "model.keras")
+    assert getattr(model, "optimizer", None) is None
+    np.testing.assert_array_equal(np.load(out), np.array(model(arrays["x_test"])))
+
+
+def test_the_same_seed_gives_the_same_weights(trained, npz, tmp_path):
+    folder, _ = trained
+    run("train.py", *SMALL, "--data", npz, "--epoch", 2, "--out", tmp_path / "again")
+    same_weights(folder, only_run(tmp_path / "again"))
+
+
+def same_weights(one, other):
+    models = [keras.saving.load_model(folder / "model.keras") for folder in (one, other)]
+    for a, b in zip(models[0].weights, models[1].weights, strict=True):
+        np.testing.assert_array_equal(np.array(a), np.array(b), err_msg=a.path)
+
+
+def wait_for(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
+    folder, _ = trained
+    out = tmp_path / "killed"
+    process = start("train.py", *SMALL, "--data", npz, "--epoch", 2, "--out", out)
+    wait_for(lambda: list(out.glob("*/checkpoint.weights.h5")))
+    process.kill()
+    process.communicate()
+    killed = only_run(out)
+    assert len(history(killed)) == 1
+    keras.saving.load_model(killed / "model.keras")
+    assert json.loads((killed / "report.json").read_text())["status"] == "running"
+    printed, _ = run("train.py", "--resume", killed)
+    assert "epochs 2 to 2" in printed
+    assert {file.name for file in killed.iterdir()} == FILES
+    same_weights(folder, killed)
+    for row, expected in zip(history(killed), history(folder), strict=True):
+        assert row | {"seconds": 0} == expected | {"seconds": 0}
+
+
+def test_a_finished_run_can_be_made_longer(trained, tmp_path):
+    longer = shutil.copytree(trained[0], tmp_path / "longer")
+    run("train.py", "--resume", longer, "--epoch", 3)
+    assert [row["epoch"] for row in history(longer)] == ["1", "2", "3"]
+
+
+def test_ctrl_c_saves_and_reports(npz, tmp_path):
+    process = start("train.py", *SMALL, "--data", npz, "--epoch", 1000, "--out", tmp_path)
+    wait_for(lambda: list(tmp_path.glob("*/history.csv")))
+    process.send_signal(signal.SIGINT)
+    printed, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    folder = only_run(tmp_path)
+    assert {file.name for file in folder.iterdir()} == FILES
+    report = json.loads((folder / "report.json").read_text())
+    assert report["status"] == "interrupted"
+    assert 1 <= report["epochs"] == len(history(folder)) < 1000
+    assert "Stopping after this batch" in printed and "of 1000 epochs, interrupted" in printed
+
+
+def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
+    make = training.Run("cifar10_tiny_half", str(npz), "cifar10_tiny", 1, 16, False, holdout=12)
+    folder = training.train(make, tmp_path)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["images"] == {"train": 36, "holdout": 12, "test": 24}
+    assert report["validation"] == "holdout" and report["test"]["images"] == 24
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_learns_colours(mixed, npz, tmp_path):
+    make = training.Run("cifar10_tiny_half", str(npz), "digits", 12, 4, True, mixed=mixed)
+    folder = training.train(make, tmp_path)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["test"]["accuracy"] > 0.9
+    rates = [float(row["learning_rate"]) for row in history(folder)]
+    assert rates[0] > 0.5 * max(rates) and rates[-1] < 0.01 * max(rates)
+    model = keras.saving.load_model(folder / "model.keras")
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_a_diverging_run_stops_with_one_sentence(npz, tmp_path, monkeypatch):
+    wild = training.replace(recipes.RECIPES["cifar10_tiny"], learning_rate=1e30)
+    monkeypatch.setitem(recipes.RECIPES, "cifar10_tiny", wild)
+    make = training.Run("cifar10_tiny_half", str(npz), "cifar10_tiny", 3, 4, False)
+    with pytest.raises(InputError, match=r"The loss became (nan|inf) in epoch 1"):
+        training.train(make, tmp_path)
+
+
+REFUSED = {  # arguments of train.py after --data NPZ --epoch 1: part of the sentence
+    "unknown net": (("--model", "cifar10_tniy"), "Unknown net 'cifar10_tniy': did you mean"),
+    "unknown recipe": (("--recipe", "digit"), "Unknown recipe 'digit': did you mean 'digits'?"),
+    "unknown data": (("--data", "digts"), "did you mean 'digits'?"),
+    "no epochs": (("--epoch", "0"), "The epochs is 0; it must be at least 1."),
+    "no batch": (("--batch", "0"), "The batch size is 0; it must be at least 1."),
+    "negative batch": (("--batch", "-3"), "The batch size is -3; it must be at least 1."),
+    "negative seed": (("--seed", "-1"), "The seed is -1; it must be in 0..2147483647."),
+    "large seed": (("--seed", str(2**31)), "it must be in 0..2147483647."),
+    "holdout of everything": (("--holdout", "48"), "Cannot hold out 48 of 48 images"),
+    "out in a file": (("--out", "README.md"), "Cannot write to README.md"),
+    "out under a file": (("--out", "README.md/runs"), "Cannot write to README.md/runs"),
+    "out in /proc": (("--out", "/proc/runs"), "Cannot write to /proc/runs"),
+    "no TPU": (("--tpu",), "No TPU answers at 'local'"),
+    "resume and more": (("--resume", "models"), "--data cannot change on --resume"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_trained_says_why(case, npz, tmp_path, capsys, monkeypatch):
+    import train
+
+    arguments, sentence = REFUSED[case]
+    before = sorted(tmp_path.iterdir())
+    given = ["--data", str(npz), "--epoch", "1", "--out", str(tmp_path), *arguments]
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(lambda: train.main(train.parse(given)))
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert sentence in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def spoil(folder, name, content):
+    (folder / name).write_bytes(content)
+
+
+SPOILT = {
+    "empty folder": (lambda f: [file.unlink() for file in f.iterdir()], "has no report.json"),
+    "no complete epoch": (lambda f: (f / "history.csv").unlink(), "has no history.csv"),
+    "no checkpoint": (lambda f: (f / training.CHECKPOINT).unlink(), "cannot be read as this run's"),
+    "report cut short": (lambda f: spoil(f, "report.json", b'{"run": '), "is not a run folder"),
+    "report of another": (lambda f: spoil(f, "report.json", b"{}"), "is not a run folder"),
+    "checkpoint cut short": (
+        lambda f: spoil(f, training.CHECKPOINT, (f / training.CHECKPOINT).read_bytes()[:5000]),
+        "cannot be read as this run's checkpoint",
+    ),
+    "other checkpoint": (
+        lambda f: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(
+            f / training.CHECKPOINT
+        ),
+        "cannot be read as this run's checkpoint",
+    ),
+    "data gone": (
+        lambda f: spoil(
+            f,
+            "report.json",
+            (f / "report.json").read_bytes().replace(b"colours.npz", b"gone.npz"),
+        ),
+        "no such file or folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_cannot_be_resumed_says_why(case, trained, tmp_path):
+    action, sentence = SPOILT[case]
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    action(folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(InputError) as error:
+        training.resume(folder)
+    assert sentence in str(error.value)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_no_network_and_no_cifar10_is_one_sentence(tmp_path):
+    if os.environ.get("HTTPS_PROXY"):
+        pytest.skip("a proxy is set")
+    offline = {"TFDS_DATA_DIR": str(tmp_path / "none"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    _, err = run("train.py", "--out", tmp_path, status=2, **offline)
+    (sentence,) = [line for line in err.splitlines() if line.startswith("error:")]
+    for name in ("--data digits", "--data FOLDER", "--data FILE.npz", "TFDS_DATA_DIR"):
+        assert name in sentence
+    assert "Traceback" not in err and list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_to_import():
+    printed, _ = run("train.py", "--help")
+    assert "--epoch" in printed
+    run("-c", "import sys, train, timing; assert 'keras' not in sys.modules")
