@@ -1,12 +1,17 @@
+import colorsys
+
 import numpy as np
 import pytest
 
 from tinyconv import data
-from tinyconv.augment import Augmentation
+from tinyconv.augment import AUGMENTATIONS, GREY, Augmentation, Mixup, RandomColor
 
 GRADIENT = np.zeros((1, 32, 32, 3), np.uint8)
 GRADIENT[..., 0] = 8 * np.arange(32)  # red tells the column
 GRADIENT[..., 1] = 8 * np.arange(32)[:, None]  # green tells the row
+
+
+NOISE = np.random.default_rng(0).integers(20, 236, (1, 32, 32, 3), np.uint8)
 
 
 def augmented(names, images, step=0, seed=0):
@@ -15,12 +20,14 @@ def augmented(names, images, step=0, seed=0):
     return np.array(out)
 
 
-@pytest.mark.parametrize("names", [("flip",), ("translate",), ("flip", "translate")])
+@pytest.mark.parametrize("names", [*((name,) for name in AUGMENTATIONS), tuple(AUGMENTATIONS)])
 def test_images_of_a_batch_and_steps_differ(names):
-    images = np.repeat(GRADIENT, 64, axis=0)
+    images = np.repeat(NOISE, 64, axis=0)
     first = augmented(names, images)
+    assert first.shape == images.shape and first.dtype == np.float32
+    assert first.min() >= 0 and first.max() <= 255
     variants = len(np.unique(first.reshape(64, -1), axis=0))
-    assert variants == 2 if names == ("flip",) else variants > 60
+    assert variants >= {("flip",): 2, ("shift",): 35, ("color",): 50}.get(names, 55)
     assert np.any(augmented(names, images, step=1) != first)
     assert np.any(augmented(names, images, seed=1) != first)
     np.testing.assert_array_equal(augmented(names, images), first)
@@ -44,6 +51,112 @@ def test_translate_moves_up_to_a_tenth_and_repeats_the_border(channel):
         line = image[16, :, 0] if channel == 0 else image[:, 16, 1]
         expected = np.clip(8 * (np.arange(32) + shift), 0, 8 * 31)
         np.testing.assert_allclose(line, expected, atol=0.01)
+
+
+def touched(names, image=NOISE, count=1000):
+    """The images that an augmentation changed, and which share of all they are."""
+    out = augmented(names, np.repeat(image, count, axis=0))
+    changed = np.abs(out - image).max((1, 2, 3)) > 0.01
+    return out[changed], changed.mean()
+
+
+def test_shift_moves_whole_pixels_up_to_four_and_repeats_the_border():
+    out = augmented(("shift",), np.repeat(NOISE, 1000, axis=0))
+    padded = np.pad(NOISE[0], ((4, 4), (4, 4), (0, 0)), mode="edge")
+    places = {(y, x): padded[y : y + 32, x : x + 32] for y in range(9) for x in range(9)}
+    seen = [next(k for k, v in places.items() if np.array_equal(v, image)) for image in out]
+    assert set(seen) == set(places)
+    assert max(seen.count(place) for place in places) < 40  # 12 expected
+
+
+def test_rotate_turns_up_to_15_degrees_most_of_the_time_and_reflects_the_border():
+    dot = np.zeros((1, 32, 32, 3), np.uint8)
+    dot[0, 14:18, 26:30] = 255  # 12 pixels right of the centre
+    turned, share = touched(("rotate",), dot)
+    assert 0.92 < share < 0.975  # 0.95, less the turns too small to see
+    rows, columns = np.mgrid[:32, :32] - 15.5
+    weight = turned.mean(-1) * (np.hypot(rows, columns) < 15)
+    y, x = ((weight * axis).sum((1, 2)) / weight.sum((1, 2)) for axis in (rows, columns))
+    angles = np.degrees(np.arctan2(y, x))
+    assert 14 < angles.max() < 15.3 and -15.3 < angles.min() < -14
+    assert abs(angles.mean()) < 1
+    bright, _ = touched(("rotate",), np.full((1, 32, 32, 3), 200, np.uint8))
+    assert len(bright) == 0  # no dark corner comes in
+    left_half = np.zeros((1, 32, 32, 3), np.uint8)
+    left_half[:, :, :16] = 200
+    corners = touched(("rotate",), left_half)[0]
+    assert corners[:, [0, -1], 0].min() > 199.9 and corners[:, [0, -1], -1].max() < 0.1
+
+
+def test_sharpen_goes_from_1_to_2_2_most_of_the_time_and_leaves_the_border():
+    step = np.full((1, 32, 32, 3), 100, np.uint8)
+    step[:, :, 16:] = 126
+    sharp, share = touched(("sharpen",), step)
+    assert 0.92 < share < 0.98
+    blur = 126 - 3 * 26 / 13  # of a bright pixel beside the step
+    factors = (sharp[:, 16, 16, 0] - blur) / (126 - blur)
+    assert 1 < factors.min() < 1.1 and 2.15 < factors.max() < 2.2001
+    assert abs(factors.mean() - 1.62) < 0.05
+    np.testing.assert_array_equal(sharp[:, 0], np.repeat(step[:, 0], len(sharp), 0))
+    np.testing.assert_array_equal(sharp[:, :, -1], np.repeat(step[:, :, -1], len(sharp), 0))
+    np.testing.assert_allclose(sharp[:, 5, 5], 100, atol=1e-3)
+
+
+def colored(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, image=NOISE):
+    layer = RandomColor(brightness, contrast, saturation, hue)
+    return np.array(layer(np.repeat(image, 500, axis=0).astype(np.float32)))
+
+
+def test_color_changes_most_of_the_images():
+    assert 0.87 < touched(("color",))[1] < 0.93
+
+
+def test_brightness_multiplies():
+    factors = colored(brightness=0.1).mean((1, 2, 3)) / NOISE.mean()
+    assert 0.9 <= factors.min() < 0.91 and 1.09 < factors.max() <= 1.1
+
+
+def test_contrast_spreads_about_the_mean_grey():
+    out = colored(contrast=0.1)
+    factors = out.std((1, 2, 3)) / NOISE.std()
+    assert 0.9 <= factors.min() < 0.91 and 1.09 < factors.max() <= 1.1
+    np.testing.assert_allclose((out @ GREY).mean((1, 2)), (NOISE @ GREY).mean(), rtol=1e-3)
+
+
+def test_saturation_spreads_about_each_pixels_grey():
+    pale = (100 + NOISE // 4).astype(np.uint8)
+    out, grey = colored(saturation=0.5, image=pale), (pale @ GREY)[..., None]
+    factors = (out - grey).std((1, 2, 3)) / (pale - grey).std()
+    assert 0.5 <= factors.min() < 0.51 and 1.49 < factors.max() <= 1.501
+    np.testing.assert_allclose(out @ GREY, np.repeat(grey[..., 0], 500, 0), atol=0.05)
+
+
+def test_hue_turns_the_colour_wheel():
+    red = np.zeros((1, 1, 1, 3), np.uint8)
+    red[..., 0] = 200
+    hues = [colorsys.rgb_to_hsv(*pixel)[0] for pixel in colored(hue=0.05, image=red)[:, 0, 0]]
+    turns = (np.array(hues) + 0.5) % 1 - 0.5
+    assert -0.0501 < turns.min() < -0.045 and 0.045 < turns.max() < 0.0501
+    np.testing.assert_allclose(
+        colored(hue=0.05).max(-1), np.repeat(NOISE.max(-1), 500, 0), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(("epoch", "largest_share"), [(0, 0.0), (2, 0.2), (5, 0.5), (9, 0.5)])
+def test_mixup_grows_over_the_first_half(epoch, largest_share):
+    images = np.zeros((1000, 2, 2, 3), np.uint8)
+    images[::2] = 200
+    labels = np.arange(1000) % 2
+    augment = Augmentation((), 0, Mixup(0.5, classes=3, epochs=10), steps_per_epoch=7)
+    mixed, soft = map(np.array, augment(np.int32(7 * epoch + 6), images, labels))
+    assert soft.shape == (1000, 3)
+    np.testing.assert_allclose(soft.sum(-1), 1, rtol=1e-6)
+    shares = 1 - soft[np.arange(1000), labels]
+    np.testing.assert_allclose(
+        mixed[..., 0], 200 * soft[:, :1, None] * np.ones((1, 2, 2)), atol=1e-3
+    )
+    assert shares.max() <= largest_share + 1e-6
+    assert shares.max() >= 0.97 * largest_share and abs(shares.mean() - largest_share / 2) < 0.03
 
 
 def test_every_epoch_is_shuffled_and_augmented_anew_and_can_be_repeated():

@@ -9,6 +9,7 @@ from tinyconv.errors import InputError
 EXACT = {  # name: (parameters, multiply-adds)
     "cifar10_tiny": (170_282, 34_768_128),
     "cifar10_tiny_half": (48_794, 10_044_032),
+    "tiniest": (97_530, 43_878_176),
 }
 
 
@@ -58,11 +59,11 @@ class TestEveryNet:
         )
         rng = np.random.default_rng(0)
         images = rng.integers(256, size=(8, *model.input_shape[1:]), dtype=np.uint8)
-        before = [np.array(w) for w in model.trainable_weights]
+        before = [w.numpy() for w in model.trainable_weights]
         for _ in range(2):
             model.train_on_batch(images, rng.integers(model.output_shape[-1], size=8))
         for old, weight in zip(before, model.trainable_weights, strict=True):
-            assert np.any(old != np.array(weight)), weight.path
+            assert np.any(old != weight.numpy()), weight.path
 
 
 def test_normalization_is_inside():
@@ -78,6 +79,20 @@ def test_a_bottleneck_starts_as_the_identity():
     images = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3), dtype=np.uint8)
     before, after = keras.Model(model.input, ends)(images)
     np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_summary_shows_every_layer_and_exact_totals():
+    text = report.summary(create_model("tiniest"))
+    assert len(text.splitlines()) == len(create_model("tiniest").layers) + 1
+    for words in (
+        "97,530",
+        "100.00%",
+        "43,878,176",
+        "stage2_block3_expand",
+        "13.29%",
+        "16 x 16 x 80",
+    ):
+        assert words in text
 
 
 def test_list_models_takes_a_pattern():

@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_weights(trained, npz, tmp_path):
 def same_weights(one, other):
     models = [keras.saving.load_model(folder / "model.keras") for folder in (one, other)]
     for a, b in zip(models[0].weights, models[1].weights, strict=True):
-        np.testing.assert_array_equal(np.array(a), np.array(b), err_msg=a.path)
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
 def wait_for(condition, seconds=300):

@@ -1,49 +1,196 @@
-"""Augmentation by Keras' layers, as a pure function of the batch and a step number.
+"""Augmentation by Keras layers, as a pure function of the batch and a step number.
 
 Keras' random layers keep the state of their generators in variables. `Augmentation` hands that
 state in instead (`stateless_call`), made from the seed, the layer and the step: each image of a
 batch and each epoch is drawn anew, a resumed run draws what it would have drawn, and the function
-can run in a `tf.data` pipeline in parallel or be compiled by JAX.
+can run in a `tf.data` pipeline or be compiled by JAX.
+
+Layers of our own are here only for what Keras' cannot do: its shifts are not whole pixels, its
+layers have no probability, its sharpness ends at 2 and darkens the border, and its colour layers
+add or scale otherwise than the recipes say.
 """
 
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+DRAWS_PER_STEP = 1024  # more than any layer makes; a step's draws begin where no other's reach
+
+
+class Sometimes(keras.layers.Layer):
+    """Another layer on a share `probability` of the images; the others stay as they are."""
+
+    def __init__(self, probability: float, layer: keras.layers.Layer):
+        super().__init__(dtype="float32")
+        self.probability, self.layer = probability, layer
+        self.generator = keras.random.SeedGenerator(0)
+
+    def build(self, input_shape: tuple) -> None:
+        self.layer.build(input_shape)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        draws = keras.random.uniform((ops.shape(images)[0], 1, 1, 1), seed=self.generator)
+        return ops.where(draws < self.probability, self.layer(images, training=True), images)
+
+
+class RandomShift(keras.layers.Layer):
+    """Moves each image by whole pixels, up to `pixels` each way, and repeats its border."""
+
+    def __init__(self, pixels: int):
+        super().__init__(dtype="float32")
+        self.pixels = pixels
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        for axis in (1, 2):
+            size = images.shape[axis]
+            draws = keras.random.randint(
+                (ops.shape(images)[0], 1), -self.pixels, self.pixels + 1, seed=self.generator
+            )
+            lines = ops.clip(ops.arange(size)[None] + draws, 0, size - 1)
+            lines = ops.expand_dims(lines, (2, 3) if axis == 1 else (1, 3))
+            images = ops.take_along_axis(images, lines, axis=axis)
+        return images
+
+
+class RandomSharpness(keras.layers.Layer):
+    """Moves each image away from its 3x3 blur, by a factor from `low` (1: as it is) to `high`.
+
+    The outermost pixels, which have no whole 3x3 around them, stay as they are.
+    """
+
+    def __init__(self, low: float, high: float):
+        super().__init__(dtype="float32")
+        self.low, self.high = low, high
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        height, width = images.shape[1:3]
+        total = 4 * images[:, 1:-1, 1:-1]  # the centre counts five times
+        for row in range(3):
+            for column in range(3):
+                total += images[:, row : row + height - 2, column : column + width - 2]
+        inside = images[:, 1:-1, 1:-1] - total / 13
+        difference = ops.pad(inside, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shape = (ops.shape(images)[0], 1, 1, 1)
+        factor = keras.random.uniform(shape, self.low, self.high, seed=self.generator)
+        return ops.clip(images + (factor - 1) * difference, 0, 255)
+
+
+class RandomColor(keras.layers.Layer):
+    """Brightness, contrast, saturation and hue of each image, changed in this order.
+
+    The first three multiply by a factor within 1 +- the argument (contrast about the mean grey,
+    saturation about each pixel's grey); `hue` turns the colour wheel by up to that share.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
+        super().__init__(dtype="float32")
+        self.ranges = (brightness, contrast, saturation)
+        self.hue = hue
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, images: Any, training: bool = True) -> Any:
+        shape = (ops.shape(images)[0], 1, 1, 1)
+
+        def draw(centre: float, reach: float) -> Any:
+            return keras.random.uniform(shape, centre - reach, centre + reach, seed=self.generator)
+
+        def blend(factor: Any, towards: Any) -> Any:
+            return ops.clip(towards + factor * (images - towards), 0, 255)
+
+        def grey() -> Any:
+            return ops.sum(images * ops.convert_to_tensor(GREY), axis=-1, keepdims=True)
+
+        brightness, contrast, saturation = (draw(1, reach) for reach in self.ranges)
+        images = blend(brightness, 0)
+        images = blend(contrast, ops.mean(grey(), axis=(1, 2), keepdims=True))
+        images = blend(saturation, grey())
+        hue, colour, value = ops.split(ops.image.rgb_to_hsv(images / 255), 3, axis=-1)
+        hue = (hue + draw(0, self.hue)) % 1
+        return 255 * ops.image.hsv_to_rgb(ops.concatenate([hue, colour, value], axis=-1))
+
 
 AUGMENTATIONS = {
     "flip": lambda: keras.layers.RandomFlip("horizontal", dtype="float32"),
     "translate": lambda: keras.layers.RandomTranslation(
         0.1, 0.1, fill_mode="nearest", dtype="float32"
     ),
+    "shift": lambda: RandomShift(4),
+    "rotate": lambda: Sometimes(
+        0.95, keras.layers.RandomRotation(15 / 360, fill_mode="reflect", dtype="float32")
+    ),
+    "sharpen": lambda: Sometimes(0.95, RandomSharpness(1.0, 2.2)),
+    "color": lambda: Sometimes(0.9, RandomColor(0.1, 0.1, 0.5, 0.05)),
 }
-DRAWS_PER_STEP = 1024  # more than any layer makes; a step's draws begin where no other's reach
+
+
+class Mixup(keras.layers.Layer):
+    """Mixes each image, and its label, with the one before it in the batch.
+
+    The other's share is drawn from 0 to `epoch / epochs`, but at most to `largest`.
+    Source: https://arxiv.org/abs/1710.09412.
+    """
+
+    def __init__(self, largest: float, classes: int, epochs: int):
+        super().__init__(dtype="float32")
+        self.largest, self.classes, self.epochs = largest, classes, epochs
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, images: Any, labels: Any, epoch: Any) -> tuple[Any, Any]:
+        """Images (B, H, W, 3) and labels (B,) to images and labels (B, classes)."""
+        limit = ops.minimum(ops.cast(epoch, "float32") / self.epochs, self.largest)
+        share = limit * keras.random.uniform((ops.shape(images)[0], 1), seed=self.generator)
+        labels = ops.one_hot(labels, self.classes)
+        labels += share * (ops.roll(labels, 1, axis=0) - labels)
+        images += share[:, :, None, None] * (ops.roll(images, 1, axis=0) - images)
+        return images, labels
 
 
 class Augmentation:
-    """The layers called `names`, one after the other.
+    """The layers called `names` in `AUGMENTATIONS`, one after the other, then perhaps mixup.
 
-    Called with a step number, images (B, H, W, 3) in 0..255 and labels, it returns the images in
-    float32 and the labels.
+    Called with a step number, images (B, H, W, 3) in 0..255 and labels (B,), it returns the images
+    in float32 and the labels, which mixup makes (B, classes). Steps count from the beginning of the
+    training; an epoch has `steps_per_epoch`.
     """
 
-    def __init__(self, names: tuple[str, ...], seed: int):
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        seed: int,
+        mixup: Mixup | None = None,
+        steps_per_epoch: int = 1,
+    ):
         self.layers = [AUGMENTATIONS[name]() for name in names]
         for layer in self.layers:
             layer.build((None, None, None, 3))
-        self.keys = np.random.SeedSequence(seed).generate_state(len(self.layers)) >> 1
+        self.mixup, self.steps_per_epoch = mixup, steps_per_epoch
+        if mixup:
+            mixup.built = True
+        self.keys = np.random.SeedSequence(seed).generate_state(len(names) + 1) >> 1
 
     def __call__(self, step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-        images = keras.ops.cast(images, "float32")
-        for layer, key in zip(self.layers, self.keys, strict=True):
-            states = [
-                keras.ops.stack(
-                    [
-                        keras.ops.cast(int(key) + i, state.dtype),
-                        keras.ops.cast(step, state.dtype) * DRAWS_PER_STEP,
-                    ]
-                )
-                for i, state in enumerate(layer.non_trainable_variables)
-            ]
-            images, _ = layer.stateless_call([], states, images, training=True)
+        images = ops.cast(images, "float32")
+        for layer, key in zip(self.layers, self.keys, strict=False):
+            images = self._apply(layer, key, step, images, training=True)
+        if self.mixup:
+            epoch = step // self.steps_per_epoch
+            return self._apply(self.mixup, self.keys[-1], step, images, labels, epoch)
         return images, labels
+
+    def _apply(self, layer: keras.layers.Layer, key: int, step: Any, *args: Any, **options: Any):
+        states = [
+            ops.stack(
+                [
+                    ops.cast(int(key) + i, state.dtype),
+                    ops.cast(step, state.dtype) * DRAWS_PER_STEP,
+                ]
+            )
+            for i, state in enumerate(layer.non_trainable_variables)
+        ]
+        result, _ = layer.stateless_call([], states, *args, **options)
+        return result

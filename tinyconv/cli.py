@@ -1,9 +1,12 @@
-"""What the command lines share."""
+"""The console script `tinyconv`, and what all command lines share."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from tinyconv import registry
 from tinyconv.errors import InputError
 
 
@@ -18,3 +21,86 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("summary", help="the layers of a net, with sizes and MACs")
+    command.add_argument("model", help="a net by name, or a .keras file")
+    command.set_defaults(main=summary)
+
+    command = commands.add_parser("evaluate", help="accuracy of a trained model, class by class")
+    command.add_argument("model", type=Path, help="a .keras file")
+    command.add_argument("--data", default="cifar10", help="as for train.py (cifar10)")
+    command.set_defaults(main=evaluate)
+
+    command = commands.add_parser("convert", help="weights from PyTorch to Keras and back")
+    command.add_argument("net", help="a net by name")
+    command.add_argument("source", type=Path, help="a .pt, .safetensors or .keras file")
+    command.add_argument("target", type=Path, help="a .keras, .pt or .safetensors file")
+    command.set_defaults(main=convert)
+    return parser.parse_args(arguments)
+
+
+def summary(args: argparse.Namespace) -> None:
+    if not args.model.endswith(".keras"):
+        registry.find(args.model)
+    from tinyconv import report
+
+    model = _open(Path(args.model)) if args.model.endswith(".keras") else None
+    print(report.summary(model or registry.create_model(args.model)))
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    model = _open(args.model)
+    from tinyconv import data, report
+
+    dataset = data.load(args.data, model.input_shape[1:3])
+    classes = model.output_shape[-1]
+    if classes != len(dataset.class_names):
+        raise InputError(
+            f"{args.model} has {classes} classes, but {args.data} has {len(dataset.class_names)}."
+        )
+    print(f"\n{report.evaluate(model, dataset.test).text(dataset.class_names)}")
+
+
+def convert(args: argparse.Namespace) -> None:
+    registry.find(args.net)
+    from tinyconv import atomic, weights
+
+    atomic.check_writable(args.target.parent)
+    if args.target.suffix == ".keras":
+        state = weights.read(args.source)
+        model = registry.create_model(args.net, weights.num_classes(args.net, state))
+        weights.load_torch(model, state)
+        with atomic.replacing(args.target) as partial:
+            model.save(partial)
+    else:
+        model = _open(args.source)
+        if model.name != args.net:
+            raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
+        weights.save_torch(model, args.target)
+    print(f"{args.target}: {args.net}, {model.count_params():,} parameters")
+
+
+def _open(path: Path):
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise InputError(f"{path} cannot be opened as a Keras model.") from error
+
+
+def main() -> None:
+    """The console script."""
+
+    def command() -> None:
+        args = parse()
+        args.main(args)
+
+    run(command)

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class Recipe:
     """Everything about a training that is not the net or the data.
 
-    The learning rate is constant, or, with `final_learning_rate`, climbs linearly from zero over
-    the share `warmup` of all steps and falls to it along a cosine.
-    `augment` names entries of `tinyconv.augment.AUGMENTATIONS`; they are applied if
-    `always_augment`, or when asked for.
+    The learning rate is constant, or, with `final_learning_rate`, climbs linearly from
+    `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine.
+    `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
+    another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
+    the exponential moving average of the weights, with that momentum.
     """
 
     name: str
@@ -29,9 +30,12 @@ class Recipe:
     learning_rate: float
     augment: tuple[str, ...]
     always_augment: bool
+    initial_learning_rate: float = 0.0
     final_learning_rate: float | None = None
     warmup: float = 0.0
     weight_decay: float = 0.0
+    ema: float | None = None
+    mixup: float = 0.0
     drop_remainder: bool = False
 
 
@@ -50,9 +54,27 @@ RECIPES = {
             always_augment=False,
         ),
         Recipe(
+            name="tiniest",
+            source="https://github.com/xvel/cifar10-tiniest",
+            expected="CIFAR-10 test accuracy 94.4% after 200 epochs (mean of 5), 94.6% after 300",
+            epochs=200,
+            batch_size=256,
+            optimizer="adamw",
+            learning_rate=0.02,
+            initial_learning_rate=0.0008,
+            final_learning_rate=0.002,
+            warmup=0.01,
+            weight_decay=0.01,
+            ema=0.999,
+            augment=("flip", "shift", "rotate", "sharpen", "color"),
+            mixup=0.5,
+            always_augment=True,
+            drop_remainder=True,
+        ),
+        Recipe(
             name="digits",
             source="tinyconv",
-            expected="",
+            expected="digits test accuracy 97.33% (seed 0)",
             epochs=20,
             batch_size=8,
             optimizer="adamw",
@@ -89,14 +111,15 @@ def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
 
     rate = recipe.learning_rate
     if recipe.final_learning_rate is not None:
-        warmup_steps = round(recipe.warmup * steps)
+        warmup_steps = max(1, round(recipe.warmup * steps))
         rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
+            initial_learning_rate=recipe.initial_learning_rate,
             warmup_target=recipe.learning_rate,
             warmup_steps=warmup_steps,
-            decay_steps=steps - warmup_steps,
+            decay_steps=max(1, steps - warmup_steps),
             alpha=recipe.final_learning_rate / recipe.learning_rate,
         )
+    ema = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+        return keras.optimizers.Adam(rate, **ema)
+    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **ema)

@@ -47,6 +47,15 @@ NETS = {
     for net in (
         _cifar10_tiny("cifar10_tiny", parameters=170_282, macs=34_768_128),
         _cifar10_tiny("cifar10_tiny_half", parameters=48_794, macs=10_044_032),
+        Net(
+            "tiniest",
+            family="tiniest",
+            parameters=97_530,
+            macs=43_878_176,
+            recipe="tiniest",
+            source="https://github.com/xvel/cifar10-tiniest",
+            licence="none given; rebuilt from a description",
+        ),
     )
 }
 

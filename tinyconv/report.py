@@ -1,5 +1,7 @@
 """How good a net is: losses, accuracies, the report class by class, the size of the net."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +34,29 @@ class Evaluation:
     def accuracy(self) -> float:
         return float((self.predictions == self.labels).mean())
 
+    @property
+    def top5(self) -> float:
+        """The share of images whose class is among the five largest logits."""
+        best = np.argsort(-self.logits, axis=-1, kind="stable")[:, :5]
+        return float((best == self.labels[:, None]).any(axis=-1).mean())
+
     def figures(self) -> dict[str, float | int]:
         return {
             "images": len(self.labels),
             "loss": self.loss,
             "accuracy": self.accuracy,
             "error": 1 - self.accuracy,
+            "top5": self.top5,
         }
+
+    def text(self, class_names: tuple[str, ...]) -> str:
+        """All of it for a terminal."""
+        right = int((self.predictions == self.labels).sum())
+        head = (
+            f"{right:,} of {len(self.labels):,} images right: accuracy {self.accuracy:.2%}, "
+            f"error {1 - self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}"
+        )
+        return f"{head}\n\n{self.by_class(class_names)}"
 
     def by_class(self, class_names: tuple[str, ...], as_dict: bool = False) -> Any:
         """scikit-learn's classification report, as text to three decimals or as a dict."""
@@ -61,31 +79,60 @@ class Evaluation:
         return confusion_matrix(self.labels, self.predictions, labels=range(classes))
 
 
-def evaluate(model: keras.Model, split: Split, batch_size: int = 256) -> Evaluation:
-    """Ask `model` about every image of `split`, with a progress bar."""
-    logits = model.predict(Batches(split, batch_size), verbose="auto")
+def evaluate(
+    model: keras.Model, split: Split, batch_size: int = 256, verbose: str | int = "auto"
+) -> Evaluation:
+    """Ask `model` about every image of `split`, with a progress bar unless `verbose` is 0."""
+    logits = model.predict(Batches(split, batch_size), verbose=verbose)
     return Evaluation(np.asarray(logits, np.float32), split.labels)
 
 
-def macs(model: keras.Model) -> int:
-    """Multiply-adds for one image: convolutions and matrix products, by their weights alone.
+def layer_macs(layer: keras.layers.Layer) -> int:
+    """Multiply-adds of one layer for one image: convolutions and matrix products, by weights alone.
 
     Biases, normalizations and activations are left out, and so are per-channel scales, written
     here as 1x1 depthwise convolutions.
     """
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            if layer.kernel_size == (1, 1) and layer.depth_multiplier == 1:
-                continue
-        elif not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
-            continue
-        positions = np.prod(layer.output.shape[1:-1], dtype=int)
-        total += int(positions) * int(np.prod(layer.kernel.shape))
-    return total
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        if layer.kernel_size == (1, 1) and layer.depth_multiplier == 1:
+            return 0
+    elif not isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        return 0
+    return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def macs(model: keras.Model) -> int:
+    """Multiply-adds of `model` for one image, as `layer_macs` counts them."""
+    return sum(map(layer_macs, model.layers))
+
+
+def summary(model: keras.Model) -> str:
+    """The layers of `model` as a table: shapes, parameters and their share, multiply-adds."""
+
+    def shape(tensor: Any) -> str:
+        one = tensor[0] if isinstance(tensor, list) else tensor
+        return " x ".join(map(str, one.shape[1:]))
+
+    whole = model.count_params()
+    rows = [("layer", "type", "input", "output", "parameters", "share", "multiply-adds")]
+    for layer in model.layers[1:]:
+        parameters, count = layer.count_params(), layer_macs(layer)
+        rows.append(
+            (
+                layer.name,
+                type(layer).__name__,
+                shape(layer.input),
+                shape(layer.output),
+                f"{parameters:,}" if parameters else "-",
+                f"{parameters / whole:.2%}" if parameters else "-",
+                f"{count:,}" if count else "-",
+            )
+        )
+    rows.append((model.name, "", "", "", f"{whole:,}", "100.00%", f"{macs(model):,}"))
+    return table(rows)
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(

@@ -10,7 +10,6 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from tinyconv import data, plots, recipes, registry, report
 from tinyconv.atomic import check_writable, replacing, write_text
-from tinyconv.augment import Augmentation
+from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 
@@ -135,15 +134,18 @@ class _Training:
             seed=run.seed,
             drop_remainder=self.recipe.drop_remainder or run.tpu is not None,
         )
+        self.augment = run.augment and bool(self.recipe.augment)
+        self.mixup = self.augment and self.recipe.mixup > 0
         keras.utils.set_random_seed(run.seed)
-        self.net = self._build()  # what is saved: float32, one device, no optimizer
         with devices.scope():
+            self.net = self._build()  # evaluated and saved: in float32, averaged under EMA
             with devices.precision(run.mixed):
                 self.model = self._build()
+            kind = "Categorical" if self.mixup else "SparseCategorical"
             self.model.compile(
                 optimizer=recipes.optimizer(self.recipe, len(self.batches) * run.epochs),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+                loss=getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
+                metrics=[getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
                 jit_compile=devices.jit_compile,
             )
 
@@ -155,14 +157,12 @@ class _Training:
         history = history[:done]
         recorder = _Recorder(self, history)
         self._write_report({"status": "running", **self._facts(history)})
-        validation = self.dataset.holdout or self.dataset.test
         stop = _StopOnSignal()
         print(f"{self.folder}: {self._title()}, epochs {done + 1} to {self.run.epochs}", flush=True)
         self.model.fit(
             data.feed(self.batches, self._augmentation()),
             initial_epoch=done,
             epochs=self.run.epochs,
-            validation_data=data.Batches(validation, self._evaluation_batch()),
             callbacks=[_StartEpoch(self.batches, self.run.seed), recorder, stop],
             shuffle=False,  # `Batches` does it
             verbose=1,
@@ -173,17 +173,26 @@ class _Training:
                 f"{self.folder} keeps the {len(history)} epochs before; "
                 "lower the learning rate or train in float32."
             )
+        self.update_net()
         self.save_net()
         self._finish(history, "interrupted" if stop.asked else "complete")
         return self.folder
 
-    def _augmentation(self) -> Callable | None:
-        if not (self.run.augment and self.recipe.augment):
+    def _augmentation(self) -> Augmentation | None:
+        if not self.augment:
             return None
-        return Augmentation(self.recipe.augment, self.run.seed)
+        mixup = None
+        if self.mixup:
+            mixup = Mixup(self.recipe.mixup, len(self.dataset.class_names), self.run.epochs)
+        return Augmentation(self.recipe.augment, self.run.seed, mixup, len(self.batches))
 
-    def _evaluation_batch(self) -> int:
-        return max(256, self.run.batch_size)
+    def _evaluate(self, split: data.Split, verbose: str | int = "auto") -> report.Evaluation:
+        return report.evaluate(self.net, split, max(256, self.run.batch_size), verbose)
+
+    def validate(self) -> dict[str, float]:
+        self.update_net()
+        found = self._evaluate(self.dataset.holdout or self.dataset.test, verbose=0)
+        return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
     def _title(self) -> str:
         return f"{self.run.model} on {self.dataset.name}"
@@ -201,8 +210,11 @@ class _Training:
             raise InputError(f"{self.folder / 'history.csv'} has fewer epochs than {CHECKPOINT}.")
         return done
 
-    def save_net(self) -> None:
+    def update_net(self) -> None:
         self.net.set_weights(self.model.get_weights())
+        self.model.optimizer.finalize_variable_values(self.net.trainable_variables)
+
+    def save_net(self) -> None:
         with replacing(self.folder / "model.keras") as partial:
             self.net.save(partial)
 
@@ -244,8 +256,7 @@ class _Training:
 
     def _finish(self, history: list[dict], status: str) -> None:
         print("Evaluating on the training and the test images")
-        train = report.evaluate(self.model, self.dataset.train, self._evaluation_batch())
-        test = report.evaluate(self.model, self.dataset.test, self._evaluation_batch())
+        train, test = self._evaluate(self.dataset.train), self._evaluate(self.dataset.test)
         seconds = [row["seconds"] for row in history]
         images = len(self.batches) * self.run.batch_size
         timing = {}
@@ -347,8 +358,10 @@ class _Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self.diverged or self.batch + 1 < len(self.training.batches):
             return
+        assert logs is not None
+        logs |= self.training.validate()  # shown at the end of the progress bar, too
         figures = {"seconds": self.seconds, "learning_rate": self.model.optimizer.learning_rate}
-        figures |= logs or {}
+        figures |= logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.history.append({"epoch": epoch + 1} | row)
         self.training.checkpoint(self.history)
