@@ -1,4 +1,4 @@
-"""Draws cifar10_tiny, its parts and its training: nn, bottleneck, downscale, acc and loss.png.
+"""Draws cifar10_tiny, its parts, its training and what augmentation does to an image.
 
     python images/draw.py [--out DIR]
 
@@ -10,6 +10,7 @@ tests compare: a picture cannot go stale unseen.
 import argparse
 import csv
 import hashlib
+import inspect
 from collections.abc import Callable
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -20,10 +21,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon
 from matplotlib.path import Path as Line
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
-from tinyconv import cli, create_model
+from tinyconv import augment, cli, create_model
 from tinyconv.atomic import check_writable
+from tinyconv.augment import AUGMENTATIONS, Augmentation, Mixup
 from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
+from tinyconv.recipes import RECIPES
 
 LOG = Path(__file__).parents[1] / "models" / "cifar10_tiny" / "history.csv"
 
@@ -235,6 +240,30 @@ def draw_training(history: list[dict], key: str) -> Figure:
     return picture
 
 
+def draw_augmentations() -> Figure:
+    """A row per augmentation, the same two photographs drawn anew from left to right."""
+    photos = [photo[:427, 100:527] for photo in load_sample_images().images]
+    small = [np.asarray(Image.fromarray(photo).resize((32, 32))) for photo in photos]
+    images, labels = np.stack(small * 6), np.arange(12) % 2
+    everything = RECIPES["tiniest"].augment
+    rows = {"as it is": Augmentation((), seed=0)}
+    rows |= {name: Augmentation((name,), seed=0) for name in AUGMENTATIONS}
+    rows["mixup, at half time"] = Augmentation((), 0, Mixup(0.5, classes=2, epochs=2))
+    rows["recipe tiniest"] = Augmentation(everything, 0, Mixup(0.5, classes=2, epochs=2))
+    label, cell, gap = 2.0, 0.82, 0.06
+    width, height = label + 12 * (cell + gap) + MARGIN, len(rows) * (cell + gap) + 1.7
+    caption = f"Two photographs of {times((32, 32))} pixels; each image and epoch is drawn anew."
+    picture, ax = page(width, height, "Augmentation", caption)
+    for row, (name, drawn) in enumerate(rows.items()):
+        y = height - 1.45 - (row + 1) * (cell + gap)
+        write(ax, MARGIN, y + cell / 2, name, size=11, ha="left")
+        for column, image in enumerate(np.asarray(drawn(np.int32(1), images, labels)[0])):
+            x = label + column * (cell + gap)
+            ax.imshow(image.astype(np.uint8), extent=(x, x + cell, y, y + cell), aspect="auto")
+    ax.set(xlim=(0, width), ylim=(0, height))
+    return picture
+
+
 def fingerprint(*facts) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -253,6 +282,7 @@ def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
         "nn.png": (net, lambda: draw_net(model)),
         "bottleneck.png": (net, lambda: draw_bottleneck(bottleneck)),
         "downscale.png": (net, lambda: draw_downscale(downscale)),
+        "augment.png": (fingerprint(inspect.getsource(augment), RECIPES), draw_augmentations),
         "acc.png": (fingerprint(history), lambda: draw_training(history, "accuracy")),
         "loss.png": (fingerprint(history), lambda: draw_training(history, "loss")),
     }

@@ -143,6 +143,42 @@ def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
         assert row | {"seconds": 0} == expected | {"seconds": 0}
 
 
+def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monkeypatch):
+    """The recipe of Tiniest, in process: averaged weights, soft labels, whole batches only."""
+    averaging = training.replace(recipes.RECIPES["tiniest"], ema=0.5)
+    monkeypatch.setitem(recipes.RECIPES, "tiniest", averaging)
+    steps, checkpoints = [], {}
+
+    class Watch(training._Recorder):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            steps.append([weight.numpy() for weight in self.model.trainable_weights])
+
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            folder = self.training.folder
+            checkpoints[epoch] = {file: file.read_bytes() for file in folder.iterdir()}
+
+    monkeypatch.setattr(training, "_Recorder", Watch)
+    make = training.Run("cifar10_tiny_half", str(npz), "tiniest", 2, 10, True)
+    folder = training.train(make, tmp_path)
+    assert len(steps) == 2 * (48 // 10)
+    averages = steps[0]
+    for weights in steps[1:]:
+        averages = [(a + w) / 2 for a, w in zip(averages, weights, strict=True)]
+    model = keras.saving.load_model(folder / "model.keras")
+    for weight, average in zip(model.trainable_weights, averages, strict=True):
+        np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5, atol=1e-7)
+
+    first = shutil.copytree(folder, tmp_path / "first")
+    for file in folder.iterdir():
+        file.unlink()
+    for file, content in checkpoints[0].items():
+        file.write_bytes(content)
+    training.resume(folder)
+    same_weights(folder, first)
+
+
 def test_a_finished_run_can_be_made_longer(trained, tmp_path):
     longer = shutil.copytree(trained[0], tmp_path / "longer")
     run("train.py", "--resume", longer, "--epoch", 3)
