@@ -3,18 +3,20 @@
 import argparse
 from pathlib import Path
 
-from tinyconv import cli, recipes, registry
+from tinyconv import cli, recipes
 from tinyconv.errors import InputError
 
-FROM_RUN = ("model", "data", "recipe", "batch", "augment", "seed", "holdout", "mixed", "tpu", "out")
+FROM_RUN = ["model", "freeze", "data", "recipe", "batch", "augment", "tpu", "mixed", "seed"]
+FROM_RUN += ["holdout", "out"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--model", help="net to train (default: cifar10_tiny)")
+    add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
+    add("--freeze", action="store_true", default=None, help="train the head of FILE alone")
     add("--data", help="cifar10, cifar100, digits, FILE.npz or a FOLDER of images (cifar10)")
-    add("--recipe", help="how to train (default: digits on digits, else the net's own)")
+    add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
     add("-e", "--epoch", type=int, help="epochs in all (default: the recipe's)")
     add("-b", "--batch", type=int, help="images per step (default: the recipe's)")
     add("-a", "--augment", action=argparse.BooleanOptionalAction, help="augment training images")
@@ -36,12 +38,12 @@ def main(args: argparse.Namespace) -> None:
         training.resume(args.resume, args.epoch)
         return
     data = chosen(args.data, "cifar10")
-    net = registry.find(chosen(args.model, "cifar10_tiny"))
-    recipe = recipes.find(args.recipe) if args.recipe else recipes.default(net, data)
+    model = chosen(args.model, "cifar10_tiny")
+    recipe = recipes.find(args.recipe) if args.recipe else recipes.default(model, data)
     from tinyconv import training
 
     run = training.Run(
-        model=net.name,
+        model=model,
         data=data,
         recipe=recipe.name,
         epochs=chosen(args.epoch, recipe.epochs),
@@ -51,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
         holdout=chosen(args.holdout, 0),
         mixed=chosen(args.mixed, False),
         tpu=args.tpu,
+        freeze=chosen(args.freeze, False),
     )
     training.train(run, chosen(args.out, Path("models")))
 

@@ -27,7 +27,7 @@ def test_images_of_a_batch_and_steps_differ(names):
     assert first.shape == images.shape and first.dtype == np.float32
     assert first.min() >= 0 and first.max() <= 255
     variants = len(np.unique(first.reshape(64, -1), axis=0))
-    assert variants >= {("flip",): 2, ("shift",): 35, ("color",): 50}.get(names, 55)
+    assert variants >= {("flip",): 2, ("crop",): 35, ("shift",): 35, ("color",): 50}.get(names, 55)
     assert np.any(augmented(names, images, step=1) != first)
     assert np.any(augmented(names, images, seed=1) != first)
     np.testing.assert_array_equal(augmented(names, images), first)
@@ -60,9 +60,10 @@ def touched(names, image=NOISE, count=1000):
     return out[changed], changed.mean()
 
 
-def test_shift_moves_whole_pixels_up_to_four_and_repeats_the_border():
-    out = augmented(("shift",), np.repeat(NOISE, 1000, axis=0))
-    padded = np.pad(NOISE[0], ((4, 4), (4, 4), (0, 0)), mode="edge")
+@pytest.mark.parametrize(("name", "border"), [("shift", "edge"), ("crop", "constant")])
+def test_shift_and_crop_move_whole_pixels_up_to_four(name, border):
+    out = augmented((name,), np.repeat(NOISE, 1000, axis=0))
+    padded = np.pad(NOISE[0], ((4, 4), (4, 4), (0, 0)), mode=border)
     places = {(y, x): padded[y : y + 32, x : x + 32] for y in range(9) for x in range(9)}
     seen = [next(k for k, v in places.items() if np.array_equal(v, image)) for image in out]
     assert set(seen) == set(places)

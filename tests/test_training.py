@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import run, start
 
-from tinyconv import cli, recipes, training
+from tinyconv import cli, recipes, registry, training
 from tinyconv.errors import InputError
 
 FILES = {
@@ -62,6 +62,7 @@ def test_a_run_folder_is_whole(trained, npz):
         "holdout": 0,
         "mixed": False,
         "tpu": None,
+        "freeze": False,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002
@@ -179,6 +180,66 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monk
     same_weights(folder, first)
 
 
+def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folder, tmp_path):
+    model = trained[0] / "model.keras"
+    shutil.rmtree(folder / "blue")
+    arguments = ("--model", model, "--freeze", "--data", folder, "--epoch", 4, "--batch", 4)
+    printed, _ = run("train.py", *arguments, "--out", tmp_path / "runs")
+    assert "a new head for 2 classes in place of 3" in printed
+    tuned = only_run(tmp_path / "runs")
+    assert tuned.name.endswith("-cifar10_tiny_half-photos")
+    assert json.loads((tuned / "report.json").read_text())["recipe"]["name"] == "finetune"
+    before, after = (keras.saving.load_model(f / "model.keras") for f in (trained[0], tuned))
+    assert after.output_shape == (None, 2) and after.layers[-1].name == "head_dense"
+    for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
+        np.testing.assert_array_equal(old.numpy(), new.numpy(), err_msg=old.path)
+    assert all(layer.trainable for layer in after.layers)
+    run("train.py", "--resume", tuned, "--epoch", 5)
+    assert len(history(tuned)) == 5
+
+
+def test_fine_tuning_all_of_a_model_starts_from_its_weights(trained, npz, tmp_path):
+    made = training.Run(str(trained[0] / "model.keras"), str(npz), "finetune", 1, 48, False)
+    monkey = training.replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.RECIPES, "finetune", monkey)
+        tuned = training.train(made, tmp_path)
+    before, after = (keras.saving.load_model(f / "model.keras") for f in (trained[0], tuned))
+    assert len(before.weights) == len(after.weights)
+    for old, new in zip(before.weights, after.weights, strict=True):
+        np.testing.assert_allclose(old.numpy(), new.numpy(), atol=1e-6, err_msg=old.path)
+
+
+def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monkeypatch):
+    slow = training.replace(recipes.RECIPES["tiniest"], augment=())
+    monkeypatch.setitem(recipes.RECIPES, "tiniest", slow)
+    with np.load(npz) as file:
+        images = file["x_train"]
+
+    def statistics_off(stale, out):
+        """How far the first batch norm's running mean is off, in standard deviations."""
+        monkeypatch.setattr(training, "STALE", stale)
+        folder = training.train(training.Run("resnet20", str(npz), "tiniest", 4, 16, True), out)
+        model = keras.saving.load_model(folder / "model.keras")
+        convolved = np.array(keras.Model(model.input, model.get_layer("stem_conv").output)(images))
+        mean = model.get_layer("stem_norm").moving_mean.numpy()
+        return np.abs((mean - convolved.mean((0, 1, 2))) / convolved.std((0, 1, 2))).max()
+
+    assert statistics_off(0.01, tmp_path / "renewed") < 0.03
+    assert statistics_off(1.0, tmp_path / "left") > 0.1
+
+
+def test_frozen_batch_statistics_stay(npz, tmp_path):
+    source = tmp_path / "resnet20.keras"
+    registry.create_model("resnet20", 3).save(source)
+    frozen = training.Run(str(source), str(npz), "finetune", 1, 16, False, freeze=True)
+    tuned = training.train(frozen, tmp_path)
+    before, after = (keras.saving.load_model(f) for f in (source, tuned / "model.keras"))
+    for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
+        np.testing.assert_array_equal(old.numpy(), new.numpy(), err_msg=old.path)
+    assert np.any(before.weights[-1].numpy() != after.weights[-1].numpy())
+
+
 def test_a_finished_run_can_be_made_longer(trained, tmp_path):
     longer = shutil.copytree(trained[0], tmp_path / "longer")
     run("train.py", "--resume", longer, "--epoch", 3)
@@ -232,6 +293,8 @@ REFUSED = {  # arguments of train.py after --data NPZ --epoch 1: part of the sen
     "unknown net": (("--model", "cifar10_tniy"), "Unknown net 'cifar10_tniy': did you mean"),
     "unknown recipe": (("--recipe", "digit"), "Unknown recipe 'digit': did you mean 'digits'?"),
     "unknown data": (("--data", "digts"), "did you mean 'digits'?"),
+    "unknown file": (("--model", "gone.keras"), "There is no file gone.keras."),
+    "freeze a new net": (("--freeze",), "--freeze needs a trained model: --model FILE.keras."),
     "no epochs": (("--epoch", "0"), "The epochs is 0; it must be at least 1."),
     "no batch": (("--batch", "0"), "The batch size is 0; it must be at least 1."),
     "negative batch": (("--batch", "-3"), "The batch size is -3; it must be at least 1."),

@@ -37,11 +37,14 @@ class Sometimes(keras.layers.Layer):
 
 
 class RandomShift(keras.layers.Layer):
-    """Moves each image by whole pixels, up to `pixels` each way, and repeats its border."""
+    """Moves each image by whole pixels, up to `pixels` each way.
 
-    def __init__(self, pixels: int):
+    What comes in is the border repeated, or, with `border` "zero", black.
+    """
+
+    def __init__(self, pixels: int, border: str = "edge"):
         super().__init__(dtype="float32")
-        self.pixels = pixels
+        self.pixels, self.border = pixels, border
         self.generator = keras.random.SeedGenerator(0)
 
     def call(self, images: Any, training: bool = True) -> Any:
@@ -50,9 +53,10 @@ class RandomShift(keras.layers.Layer):
             draws = keras.random.randint(
                 (ops.shape(images)[0], 1), -self.pixels, self.pixels + 1, seed=self.generator
             )
-            lines = ops.clip(ops.arange(size)[None] + draws, 0, size - 1)
-            lines = ops.expand_dims(lines, (2, 3) if axis == 1 else (1, 3))
-            images = ops.take_along_axis(images, lines, axis=axis)
+            lines = ops.expand_dims(ops.arange(size) + draws, (2, 3) if axis == 1 else (1, 3))
+            images = ops.take_along_axis(images, ops.clip(lines, 0, size - 1), axis=axis)
+            if self.border == "zero":
+                images = ops.where((lines >= 0) & (lines < size), images, 0.0)
         return images
 
 
@@ -119,6 +123,7 @@ AUGMENTATIONS = {
     "translate": lambda: keras.layers.RandomTranslation(
         0.1, 0.1, fill_mode="nearest", dtype="float32"
     ),
+    "crop": lambda: RandomShift(4, border="zero"),
     "shift": lambda: RandomShift(4),
     "rotate": lambda: Sometimes(
         0.95, keras.layers.RandomRotation(15 / 360, fill_mode="reflect", dtype="float32")

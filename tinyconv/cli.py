@@ -49,12 +49,12 @@ def summary(args: argparse.Namespace) -> None:
         registry.find(args.model)
     from tinyconv import report
 
-    model = _open(Path(args.model)) if args.model.endswith(".keras") else None
+    model = registry.open_model(Path(args.model)) if args.model.endswith(".keras") else None
     print(report.summary(model or registry.create_model(args.model)))
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    model = _open(args.model)
+    model = registry.open_model(args.model)
     from tinyconv import data, report
 
     dataset = data.load(args.data, model.input_shape[1:3])
@@ -68,7 +68,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     registry.find(args.net)
-    from tinyconv import atomic, weights
+    from tinyconv import atomic, report, weights
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
@@ -78,22 +78,11 @@ def convert(args: argparse.Namespace) -> None:
         with atomic.replacing(args.target) as partial:
             model.save(partial)
     else:
-        model = _open(args.source)
+        model = registry.open_model(args.source)
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         weights.save_torch(model, args.target)
-    print(f"{args.target}: {args.net}, {model.count_params():,} parameters")
-
-
-def _open(path: Path):
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    import keras
-
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:
-        raise InputError(f"{path} cannot be opened as a Keras model.") from error
+    print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
 
 
 def main() -> None:

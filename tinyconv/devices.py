@@ -3,8 +3,7 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +59,22 @@ class Devices:
         """The context to build and compile a model in."""
         return self.strategy.scope() if self.strategy else nullcontext()
 
-    @contextmanager
-    def precision(self, mixed: bool) -> Iterator[None]:
-        """Inside, layers are made in mixed precision: float16 on a GPU, elsewhere bfloat16."""
-        before = keras.config.dtype_policy()
-        if mixed:
-            keras.config.set_dtype_policy(
-                "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
-            )
-        try:
-            yield
-        finally:
-            keras.config.set_dtype_policy(before)
+    def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
+        """A copy of `net`, its weights too, to train: as it is, or in mixed precision.
+
+        That is float16 on a GPU and bfloat16 elsewhere; the last layer stays in float32.
+        """
+        policy = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
+
+        def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+            config = layer.get_config()
+            if mixed and layer is not net.layers[-1]:
+                config["dtype"] = policy
+            return type(layer).from_config(config)
+
+        clone = keras.models.clone_model(net, clone_function=copy)
+        clone.set_weights(net.get_weights())
+        return clone
 
     @property
     def jit_compile(self) -> str | bool:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyconv import registry
 from tinyconv.errors import unknown
-from tinyconv.registry import Net
 
 if TYPE_CHECKING:
     import keras
@@ -15,7 +15,8 @@ class Recipe:
     """Everything about a training that is not the net or the data.
 
     The learning rate is constant, or, with `final_learning_rate`, climbs linearly from
-    `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine.
+    `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine. `sgd` has
+    Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it.
     `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
     another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
     the exponential moving average of the weights, with that momentum.
@@ -72,6 +73,20 @@ RECIPES = {
             drop_remainder=True,
         ),
         Recipe(
+            name="resnet",
+            source="https://github.com/chenyaofo/CIFAR-pretrained-models",
+            expected="CIFAR-10 test accuracy of resnet20/32/44/56 91.65 / 92.81 / 93.24 / 93.69%, "
+            "CIFAR-100 66.61 / 68.74 / 69.49 / 70.79%",
+            epochs=200,
+            batch_size=256,
+            optimizer="sgd",
+            learning_rate=0.1,
+            final_learning_rate=0.001,
+            weight_decay=1e-4,
+            augment=("crop", "flip"),
+            always_augment=True,
+        ),
+        Recipe(
             name="digits",
             source="tinyconv",
             expected="digits test accuracy 97.33% (seed 0)",
@@ -79,6 +94,20 @@ RECIPES = {
             batch_size=8,
             optimizer="adamw",
             learning_rate=0.006,
+            final_learning_rate=0.0,
+            warmup=0.1,
+            weight_decay=0.01,
+            augment=("translate",),
+            always_augment=True,
+        ),
+        Recipe(
+            name="finetune",
+            source="tinyconv",
+            expected="",
+            epochs=5,
+            batch_size=16,
+            optimizer="adamw",
+            learning_rate=0.002,
             final_learning_rate=0.0,
             warmup=0.1,
             weight_decay=0.01,
@@ -100,8 +129,11 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def default(net: Net, data: str) -> Recipe:
-    """The recipe that `net` is trained by on `data` unless another is named."""
+def default(model: str, data: str) -> Recipe:
+    """The recipe for a net by name, or for a trained `.keras` file, unless another is named."""
+    if model.endswith(".keras"):
+        return find("finetune")
+    net = registry.find(model)
     return find("digits" if data == "digits" else net.recipe)
 
 
@@ -111,15 +143,28 @@ def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
 
     rate = recipe.learning_rate
     if recipe.final_learning_rate is not None:
-        warmup_steps = max(1, round(recipe.warmup * steps))
+        warmup_steps = round(recipe.warmup * steps)
+        warmup = {"warmup_target": rate, "warmup_steps": warmup_steps} if warmup_steps else {}
         rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=recipe.initial_learning_rate,
-            warmup_target=recipe.learning_rate,
-            warmup_steps=warmup_steps,
+            initial_learning_rate=recipe.initial_learning_rate if warmup else rate,
             decay_steps=max(1, steps - warmup_steps),
             alpha=recipe.final_learning_rate / recipe.learning_rate,
+            **warmup,
         )
     ema = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
     if recipe.optimizer == "adam":
         return keras.optimizers.Adam(rate, **ema)
+    if recipe.optimizer == "sgd":
+        return _sgd(recipe.weight_decay)(rate, momentum=0.9, nesterov=True, **ema)
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **ema)
+
+
+def _sgd(weight_decay: float):
+    """SGD whose weight decay goes through the momentum, as PyTorch's does and Keras' does not."""
+    import keras
+
+    class SGD(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            super().update_step(gradient + weight_decay * variable, variable, learning_rate)
+
+    return SGD

@@ -6,6 +6,7 @@ import fnmatch
 import importlib
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyconv.errors import InputError, unknown
@@ -42,6 +43,14 @@ _cifar10_tiny = partial(
     licence="MIT",
 )
 
+_resnet = partial(
+    Net,
+    family="resnet",
+    recipe="resnet",
+    source="https://github.com/chenyaofo/CIFAR-pretrained-models",
+    licence="BSD-3-Clause",
+)
+
 NETS = {
     net.name: net
     for net in (
@@ -56,6 +65,10 @@ NETS = {
             source="https://github.com/xvel/cifar10-tiniest",
             licence="none given; rebuilt from a description",
         ),
+        _resnet("resnet20", parameters=272_474, macs=40_813_184),
+        _resnet("resnet32", parameters=466_906, macs=69_124_736),
+        _resnet("resnet44", parameters=661_338, macs=97_436_288),
+        _resnet("resnet56", parameters=855_770, macs=125_747_840),
     )
 }
 
@@ -74,6 +87,25 @@ def find(name: str) -> Net:
     if name not in NETS:
         raise unknown("net", name, NETS)
     return NETS[name]
+
+
+def open_model(path: Path) -> keras.Model:
+    """Load a trained model, of this package or not, from a `.keras` file.
+
+    Raises:
+        InputError: the file is not there, or cannot be opened as a model from images to logits.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise InputError(f"{path} cannot be opened as a Keras model.") from error
+    if len(model.input_shape) != 4 or None in model.input_shape[1:] or len(model.output_shape) != 2:
+        raise InputError(f"{path} is not a model from images of one size to logits.")
+    return model
 
 
 def create_model(

@@ -87,6 +87,12 @@ def evaluate(
     return Evaluation(np.asarray(logits, np.float32), split.labels)
 
 
+def parameters(model: keras.layers.Layer) -> int:
+    """How many numbers training changes; a batch norm's running statistics are none of them."""
+    statistics = ("moving_mean", "moving_variance")
+    return sum(math.prod(w.shape) for w in model.weights if w.name not in statistics)
+
+
 def layer_macs(layer: keras.layers.Layer) -> int:
     """Multiply-adds of one layer for one image: convolutions and matrix products, by weights alone.
 
@@ -113,18 +119,18 @@ def summary(model: keras.Model) -> str:
         one = tensor[0] if isinstance(tensor, list) else tensor
         return " x ".join(map(str, one.shape[1:]))
 
-    whole = model.count_params()
+    whole = parameters(model)
     rows = [("layer", "type", "input", "output", "parameters", "share", "multiply-adds")]
     for layer in model.layers[1:]:
-        parameters, count = layer.count_params(), layer_macs(layer)
+        own, count = parameters(layer), layer_macs(layer)
         rows.append(
             (
                 layer.name,
                 type(layer).__name__,
                 shape(layer.input),
                 shape(layer.output),
-                f"{parameters:,}" if parameters else "-",
-                f"{parameters / whole:.2%}" if parameters else "-",
+                f"{own:,}" if own else "-",
+                f"{own / whole:.2%}" if own else "-",
                 f"{count:,}" if count else "-",
             )
         )

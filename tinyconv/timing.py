@@ -160,7 +160,7 @@ class _Stopwatch:
             size = path.stat().st_size
         return Timing(
             self.net.name,
-            self.model.count_params(),
+            report.parameters(self.model),
             report.macs(self.model),
             size,
             *(Spread(tuple(values)) for values in (self.training, self.inference, self.latency)),

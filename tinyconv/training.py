@@ -25,11 +25,16 @@ from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 
 CHECKPOINT = "checkpoint.weights.h5"
+STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
 
 
 @dataclass(frozen=True)
 class Run:
-    """What makes one training: the same `Run` on the same machine gives the same figures."""
+    """What makes one training: the same `Run` on the same machine gives the same figures.
+
+    `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
+    another number of classes; with `freeze` the head alone is trained.
+    """
 
     model: str
     data: str
@@ -41,9 +46,13 @@ class Run:
     holdout: int = 0
     mixed: bool = False
     tpu: str | None = None
+    freeze: bool = False
 
     def __post_init__(self) -> None:
-        registry.find(self.model)
+        if not self.model.endswith(".keras"):
+            registry.find(self.model)
+            if self.freeze:
+                raise InputError("--freeze needs a trained model: --model FILE.keras.")
         recipes.find(self.recipe)
         for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
             if value < 1:
@@ -65,9 +74,11 @@ def train(run: Run, out: Path = Path("models")) -> Path:
     """
     check_writable(out)
     devices = Devices(run.tpu)
-    dataset = _load(run)
-    folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{run.model}-{dataset.name}")
-    return _Training(run, dataset, devices, folder).go(history=[])
+    trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
+    dataset = _load(run, trained)
+    name = trained.name if trained else run.model
+    folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}")
+    return _Training(run, trained, dataset, devices, folder).go(history=[])
 
 
 def resume(folder: Path, epochs: int | None = None) -> Path:
@@ -95,15 +106,16 @@ def resume(folder: Path, epochs: int | None = None) -> Path:
         run = replace(run, epochs=epochs)
     check_writable(folder)
     devices = Devices(run.tpu)
-    return _Training(run, _load(run), devices, folder).go(history)
+    trained = registry.open_model(folder / "model.keras")
+    return _Training(run, trained, _load(run, trained), devices, folder).go(history)
 
 
 def _number(text: str) -> float | int:
     return int(text) if text.isdigit() else float(text)
 
 
-def _load(run: Run) -> data.Dataset:
-    height, width, _ = registry.find(run.model).input_shape
+def _load(run: Run, trained: keras.Model | None) -> data.Dataset:
+    height, width, _ = trained.input_shape[1:] if trained else registry.find(run.model).input_shape
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
     if (recipes.find(run.recipe).drop_remainder or run.tpu) and len(dataset.train) < run.batch_size:
         raise InputError(
@@ -125,7 +137,14 @@ def _new_folder(out: Path, name: str) -> Path:
 
 
 class _Training:
-    def __init__(self, run: Run, dataset: data.Dataset, devices: Devices, folder: Path):
+    def __init__(
+        self,
+        run: Run,
+        trained: keras.Model | None,
+        dataset: data.Dataset,
+        devices: Devices,
+        folder: Path,
+    ):
         self.run, self.dataset, self.devices, self.folder = run, dataset, devices, folder
         self.recipe = recipes.find(run.recipe)
         self.batches = data.Batches(
@@ -138,9 +157,10 @@ class _Training:
         self.mixup = self.augment and self.recipe.mixup > 0
         keras.utils.set_random_seed(run.seed)
         with devices.scope():
-            self.net = self._build()  # evaluated and saved: in float32, averaged under EMA
-            with devices.precision(run.mixed):
-                self.model = self._build()
+            self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
+            self.model = devices.clone(self.net, run.mixed)
+            for layer in self.model.layers[:-1] if run.freeze else ():
+                layer.trainable = False
             kind = "Categorical" if self.mixup else "SparseCategorical"
             self.model.compile(
                 optimizer=recipes.optimizer(self.recipe, len(self.batches) * run.epochs),
@@ -149,8 +169,20 @@ class _Training:
                 jit_compile=devices.jit_compile,
             )
 
-    def _build(self) -> keras.Model:
-        return registry.create_model(self.run.model, len(self.dataset.class_names))
+        changing = {id(weight) for weight in self.model.trainable_weights}
+        pairs = zip(self.model.weights, self.net.weights, strict=True)
+        self.changing = [of_net for of_model, of_net in pairs if id(of_model) in changing]
+
+    def _build(self, trained: keras.Model | None) -> keras.Model:
+        classes = len(self.dataset.class_names)
+        if trained is None:
+            return registry.create_model(self.run.model, classes)
+        before = trained.output_shape[-1]
+        if before == classes:
+            return trained
+        print(f"{self.run.model}: a new head for {classes} classes in place of {before}")
+        head = keras.layers.Dense(classes, dtype="float32", name="head_dense")
+        return keras.Model(trained.input, head(trained.layers[-1].input), name=trained.name)
 
     def go(self, history: list[dict]) -> Path:
         done = self._restore(history) if history else 0
@@ -195,7 +227,7 @@ class _Training:
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
     def _title(self) -> str:
-        return f"{self.run.model} on {self.dataset.name}"
+        return f"{self.net.name} on {self.dataset.name}"
 
     def _restore(self, history: list[dict]) -> int:
         """Load the checkpoint and return how many epochs it has seen."""
@@ -211,8 +243,17 @@ class _Training:
         return done
 
     def update_net(self) -> None:
+        """Bring the net up to date with the model in training."""
         self.net.set_weights(self.model.get_weights())
-        self.model.optimizer.finalize_variable_values(self.net.trainable_variables)
+        if not self.recipe.ema:
+            return
+        self.model.optimizer.finalize_variable_values(self.changing)
+        norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
+        if norms:
+            # The running statistics are those of the weights as they were, not of their average.
+            renewals = math.log(STALE) / math.log(max(norm.momentum for norm in norms))
+            for index in range(math.ceil(renewals)):
+                self.net(self.batches[index % len(self.batches)][0], training=True)
 
     def save_net(self) -> None:
         with replacing(self.folder / "model.keras") as partial:
@@ -242,7 +283,7 @@ class _Training:
                 "test": len(self.dataset.test),
             },
             "validation": self._validation_name(),
-            "parameters": self.model.count_params(),
+            "parameters": report.parameters(self.model),
             "macs": report.macs(self.model),
             "devices": {"kind": self.devices.kind, "replicas": self.devices.replicas},
             "machine": machine(),
@@ -296,12 +337,12 @@ class _Training:
         test: report.Evaluation,
         timing: dict[str, float],
     ) -> str:
-        rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error")]
+        rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error", "top-5")]
         for name, part in (("train", train), ("test", test)):
-            accuracy = part.accuracy
-            rows.append((name, f"{part.loss:.4f}", f"{accuracy:.2%}", f"{1 - accuracy:.2%}"))
+            shares = (part.accuracy, 1 - part.accuracy, part.top5)
+            rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (
-            f"{self._title()}: {self.model.count_params():,} parameters, recipe "
+            f"{self._title()}: {report.parameters(self.model):,} parameters, recipe "
             f"{self.recipe.name}, seed {self.run.seed}, "
             f"{len(history)} of {self.run.epochs} epochs, {status}"
         )

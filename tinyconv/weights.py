@@ -36,27 +36,52 @@ LAYOUTS: dict[str, tuple[Callable, Callable]] = {
     # (channels,) in both
     "norm": (lambda k: k, lambda t, _: t),
 }
-SUFFIXES = {"kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
+SUFFIXES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+COUNTER = "num_batches_tracked"  # a batch norm's, of no use to Keras
 
 
-def _tiniest() -> Iterator[Layer]:
+def _tiniest(name: str) -> Iterator[Layer]:
     yield "stem_conv", "conv1", "conv"
     yield "stem_norm", "ln1.ln", "norm"
     yield "downscale_conv", "dsconv", "conv"
     yield "downscale_norm", "ln2.ln", "norm"
     for index in range(6):
-        name, key = f"stage{index // 3 + 1}_block{index % 3 + 1}", f"l{index + 1}"
-        yield f"{name}_scale", f"{key}.rs", "scale"
-        yield f"{name}_dwconv3", f"{key}.dwconv1", "depthwise"
-        yield f"{name}_dwconv7", f"{key}.dwconv2", "depthwise"
-        yield f"{name}_dwconv19", f"{key}.dwconv3", "depthwise"
-        yield f"{name}_norm", f"{key}.ln.ln", "norm"
-        yield f"{name}_expand", f"{key}.fc1", "pointwise"
-        yield f"{name}_project", f"{key}.fc2", "pointwise"
+        block, key = f"stage{index // 3 + 1}_block{index % 3 + 1}", f"l{index + 1}"
+        yield f"{block}_scale", f"{key}.rs", "scale"
+        yield f"{block}_dwconv3", f"{key}.dwconv1", "depthwise"
+        yield f"{block}_dwconv7", f"{key}.dwconv2", "depthwise"
+        yield f"{block}_dwconv19", f"{key}.dwconv3", "depthwise"
+        yield f"{block}_norm", f"{key}.ln.ln", "norm"
+        yield f"{block}_expand", f"{key}.fc1", "pointwise"
+        yield f"{block}_project", f"{key}.fc2", "pointwise"
     yield "head_dense", "fc", "dense"
 
 
-MAPS: dict[str, Callable[[], Iterator[Layer]]] = {"tiniest": _tiniest}
+def _resnet(name: str) -> Iterator[Layer]:
+    yield "stem_conv", "conv1", "conv"
+    yield "stem_norm", "bn1", "norm"
+    blocks = (int(name.removeprefix("resnet")) - 2) // 6
+    for stage in (1, 2, 3):
+        for number in range(blocks):
+            block, key = f"stage{stage}_block{number + 1}", f"layer{stage}.{number}"
+            for index in (1, 2):
+                yield f"{block}_conv{index}", f"{key}.conv{index}", "conv"
+                yield f"{block}_norm{index}", f"{key}.bn{index}", "norm"
+            if stage > 1 and number == 0:
+                yield f"{block}_shortcut_conv", f"{key}.downsample.0", "conv"
+                yield f"{block}_shortcut_norm", f"{key}.downsample.1", "norm"
+    yield "head_dense", "fc", "dense"
+
+
+# Family -> the map of a net of that family by its name; the head comes last.
+MAPS: dict[str, Callable[[str], Iterator[Layer]]] = {"tiniest": _tiniest, "resnet": _resnet}
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,7 @@ def _tensors(model: keras.Model) -> list[_Tensor]:
     if family not in MAPS:
         raise InputError(f"{model.name} has no PyTorch original to exchange weights with.")
     tensors = []
-    for name, prefix, layout in MAPS[family]():
+    for name, prefix, layout in MAPS[family](model.name):
         layer = model.get_layer(name)
         for variable in layer.weights:
             if layout == "scale":
@@ -104,7 +129,7 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
             read. The model is then unchanged.
     """
     state = dict(source) if isinstance(source, Mapping) else read(Path(source))
-    state = {key: np.asarray(value) for key, value in state.items()}
+    state = {key: np.asarray(v) for key, v in state.items() if not key.endswith(COUNTER)}
     tensors = _tensors(model)
     expected = {tensor.key for tensor in tensors}
     if missing := sorted(expected - set(state)):
@@ -141,6 +166,8 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
         InputError: the ending is another, or PyTorch is not there.
     """
     state = {tensor.key: tensor.to_torch() for tensor in _tensors(model)}
+    for key in [key for key in state if key.endswith("running_mean")]:
+        state[key.replace("running_mean", COUNTER)] = np.array(0)
     path = Path(path)
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
@@ -160,7 +187,7 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int:
     family = registry.find(name).family
     if family not in MAPS:
         raise InputError(f"{name} has no PyTorch original to exchange weights with.")
-    *_, (_, prefix, _) = MAPS[family]()
+    *_, (_, prefix, _) = MAPS[family](name)
     key = f"{prefix}.bias"
     if key not in state:
         raise InputError(f"These weights are not those of {name}: they lack {key}.")

@@ -20,10 +20,12 @@ def weights(shapes):
     for key, shape in shapes.items():
         draws = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
         fan_in = np.prod(shape[1:])
-        if fan_in > 1 and shape[0] != 1:
-            state[key] = draws / np.sqrt(fan_in)
+        if key.endswith("running_var"):
+            state[key] = 0.5 + abs(draws)
+        elif fan_in > 1 and shape[0] != 1:
+            state[key] = draws * np.sqrt(2 / fan_in)
         else:
-            state[key] = draws / 10 + (not key.endswith("bias"))
+            state[key] = draws / 10 + (not key.endswith(("bias", "running_mean")))
         state[key] = state[key].astype(np.float32)
     return state
 
@@ -81,7 +83,55 @@ def tiniest():
     return Tiniest()
 
 
-NETS = {"tiniest": tiniest}
+def resnet(blocks, num_classes, mean, std):
+    import torch
+    from torch import nn
+
+    def conv(before, width, kernel, stride):
+        return nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False)
+
+    class Block(nn.Module):
+        def __init__(self, before, width, stride):
+            super().__init__()
+            self.conv1, self.bn1 = conv(before, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = conv(width, width, 3, 1), nn.BatchNorm2d(width)
+            self.downsample = nn.Sequential()
+            if stride == 2:
+                self.downsample.extend([conv(before, width, 1, stride), nn.BatchNorm2d(width)])
+
+        def forward(self, x):
+            out = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+            return (out + self.downsample(x)).relu()
+
+    class ResNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.bn1 = conv(3, 16, 3, 1), nn.BatchNorm2d(16)
+            before = 16
+            for stage, width in ((1, 16), (2, 32), (3, 64)):
+                layers = []
+                for number in range(blocks):
+                    layers.append(Block(before, width, 2 if stage > 1 and number == 0 else 1))
+                    before = width
+                setattr(self, f"layer{stage}", nn.Sequential(*layers))
+            self.fc = nn.Linear(64, num_classes)
+
+        def forward(self, images):
+            x = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+            x = self.bn1(self.conv1(x)).relu()
+            return self.fc(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
+
+    return ResNet()
+
+
+CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+CIFAR100 = (0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023)
+NETS = {  # file -> net in PyTorch; a number after "-" is the number of classes
+    "tiniest": tiniest,
+    "resnet20": lambda: resnet(3, 10, *CIFAR10),
+    "resnet20-100": lambda: resnet(3, 100, *CIFAR100),
+    "resnet56": lambda: resnet(9, 10, *CIFAR10),
+}
 
 
 def answer(model, batch):
@@ -97,7 +147,8 @@ def main():
 
     for name, build in NETS.items():
         model = build()
-        shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+        tensors = {k: t for k, t in model.state_dict().items() if t.is_floating_point()}
+        shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
         state = {key: torch.from_numpy(array) for key, array in weights(shapes).items()}
         model.load_state_dict(state)
         np.savez_compressed(
