@@ -66,24 +66,18 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: 
     picture = Figure(figsize=(side, side), layout="constrained")
     ax = picture.subplots()
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=10)
-    fontsize = 9 if count <= 30 else 6
-    ax.set_xticks(range(count), class_names, rotation=90, fontsize=fontsize)
-    ax.set_yticks(range(count), class_names, fontsize=fontsize)
+    ax.set_xticks(range(count), class_names, rotation=90, fontsize=9)
+    ax.set_yticks(range(count), class_names, fontsize=9)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    if count <= 30:
-        for (row, column), value in np.ndenumerate(share):
-            if value >= 0.5:
-                ax.text(
-                    column,
-                    row,
-                    f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if value > 40 else INK,
-                )
+    many = count > 30  # then only what is often confused gets its number
+    for (row, column), value in np.ndenumerate(share):
+        if value >= (5 if many else 0.5):
+            color = "white" if value > 40 else INK
+            size = 6 if many else 8
+            text = f"{value:.0f}"
+            ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")
     ax.set_title(title, loc="left", fontsize=10)
     save(picture, path)
