@@ -100,6 +100,16 @@ def test_a_photo_lies_as_its_camera_was_held(tmp_path):
     assert read[2].mean() < 1 and read[-3].mean() > 254
 
 
+def test_16_bits_are_scaled_to_8(tmp_path):
+    ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    read = data.read_image(tmp_path / "deep.png", SIZE)
+    np.testing.assert_allclose(read[..., 0], ramp / 257, atol=0.51)
+    Image.new("F", (8, 8)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="has 32 bits a pixel"):
+        data.read_image(tmp_path / "float.tif", SIZE)
+
+
 @pytest.mark.parametrize("spec", ["digits", "npz"])
 def test_any_size_is_resized(spec, npz):
     split = data.load(str(npz) if spec == "npz" else spec, (20, 24)).train
@@ -147,6 +157,10 @@ BAD_ARRAYS = {
     "one-hot": ({"y_train": np.zeros((48, 3), int)}, "has shape (48, 3)"),
     "float labels": ({"y_train": np.zeros(48)}, "is of type float64; labels are integers"),
     "negative label": ({"y_test": np.full(24, -1)}, "has label -1"),
+    "huge label": ({"y_train": np.full(48, 2**32)}, "has label 4294967296"),
+    "gap in labels": ({"y_train": np.arange(48) % 2 * 2}, "goes up to 2, but has no 1"),
+    "one name": ({"class_names": np.array("red")}, "it is a list of strings"),
+    "names in numbers": ({"class_names": np.arange(3)}, "it is a list of strings"),
     "unseen label": ({"y_test": np.full(24, 3)}, "has label 3; with 3 classes labels are 0 to 2"),
 }
 
@@ -173,7 +187,14 @@ def npz_with_pickle():
     return buffer.getvalue()
 
 
+def npy():
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
 BAD_FILES = {
+    "npy": npy(),
     "empty": b"",
     "text": b"not an archive",
     "cut short": b"PK\x03\x04" + bytes(100),

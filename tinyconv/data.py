@@ -4,11 +4,14 @@ Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net
 `Batches` shuffles it and `feed` turns it into what `keras.Model.fit` takes.
 """
 
+import contextlib
 import difflib
 import math
 import sys
+import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from tinyconv.errors import InputError
 TFDS = ("cifar10", "cifar100")
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 50_000_000
+MAX_CLASSES = 100_000
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -49,6 +53,11 @@ class Dataset:
     train: Split
     test: Split
     holdout: Split | None = None
+
+    def counts(self) -> dict[str, int]:
+        """How many images each split has."""
+        splits = {"train": self.train, "holdout": self.holdout or (), "test": self.test}
+        return {name: len(split) for name, split in splits.items()}
 
 
 def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> Dataset:
@@ -111,24 +120,36 @@ def _split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarr
 def _load_tfds(name: str) -> Dataset:
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name)
-        if not builder.data_path.exists():
+    builder = tfds.builder(name)
+    where = tfds.core.constants.DATA_DIR
+    if not builder.data_path.exists():
+        try:
             # Without a network the downloader itself gives up only after minutes of retries.
-            urllib.request.urlopen(builder.info.homepage, timeout=10).close()
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(builder.info.homepage, timeout=10).close()
             builder.download_and_prepare()
+        except Exception as error:
+            raise InputError(
+                f"{name} is not prepared in {where} and cannot be downloaded ({_cause(error)}): "
+                "go online, set TFDS_DATA_DIR to where it is, or use --data digits, "
+                "--data FOLDER or --data FILE.npz."
+            ) from error
+    try:
         train, test = (builder.as_dataset(split=s, batch_size=-1) for s in ("train", "test"))
     except Exception as error:
         raise InputError(
-            f"{name} is not prepared in {tfds.core.constants.DATA_DIR} and cannot be downloaded "
-            f"({type(error).__name__}): go online, set TFDS_DATA_DIR to where it is, or use "
-            "--data digits, --data FOLDER or --data FILE.npz."
+            f"{name} in {where} cannot be read ({_cause(error)}): remove it to prepare it anew."
         ) from error
     return Dataset(
         name,
         tuple(builder.info.features["label"].names),
         *(Split(s["image"].numpy(), s["label"].numpy().astype(np.int32)) for s in (train, test)),
     )
+
+
+def _cause(error: Exception) -> str:
+    """An error of another library in a few words of one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:150]
 
 
 def _load_digits() -> Dataset:
@@ -154,11 +175,13 @@ def _load_digits() -> Dataset:
 def _load_npz(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in (*ARRAYS, "class_names") if key in file.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {key: file[key] for key in (*ARRAYS, "class_names") if key in file}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is not an .npz file of plain arrays; make it by np.savez."
         ) from error
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; give a folder of images.") from error
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; it needs {', '.join(ARRAYS)}.")
@@ -169,16 +192,28 @@ def _load_npz(path: Path) -> Dataset:
         labels = _check_labels(arrays[y], len(images), f"{y} in {path}")
         splits.append(Split(images, labels))
     train, test = splits
-    names = arrays.get("class_names")
-    classes = int(train.labels.max()) + 1 if names is None else len(names)
+    if "class_names" in arrays:
+        names = _check_names(arrays["class_names"], f"class_names in {path}")
+    else:
+        names = tuple(map(str, range(int(train.labels.max()) + 1)))
+        if empty := sorted(set(range(len(names))) - set(train.labels.tolist())):
+            raise InputError(
+                f"y_train in {path} goes up to {len(names) - 1}, but has no {empty[0]}; "
+                "labels count up from 0, or class_names says what they are."
+            )
     for part, split in (("train", train), ("test", test)):
-        if split.labels.max() >= classes:
+        if split.labels.max() >= len(names):
             raise InputError(
                 f"y_{part} in {path} has label {split.labels.max()}; "
-                f"with {classes} classes labels are 0 to {classes - 1}."
+                f"with {len(names)} classes labels are 0 to {len(names) - 1}."
             )
-    class_names = range(classes) if names is None else names
-    return Dataset(path.stem, tuple(str(name) for name in class_names), train, test)
+    return Dataset(path.stem, names, train, test)
+
+
+def _check_names(names: np.ndarray, what: str) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise InputError(f"{what} has shape {names.shape}; it is a list of strings, one per class.")
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
 def _check_images(images: np.ndarray, what: str) -> np.ndarray:
@@ -211,8 +246,9 @@ def _check_labels(labels: np.ndarray, count: int, what: str) -> np.ndarray:
         raise InputError(f"{what} has shape {labels.shape}; {count} images need ({count},).")
     if labels.dtype.kind not in "ui":
         raise InputError(f"{what} is of type {labels.dtype}; labels are integers from 0 up.")
-    if labels.min() < 0:
-        raise InputError(f"{what} has label {labels.min()}; labels are integers from 0 up.")
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label < MAX_CLASSES:
+            raise InputError(f"{what} has label {label}; labels are 0 to {MAX_CLASSES - 1}.")
     return labels.astype(np.int32)
 
 
@@ -282,7 +318,13 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                 raise InputError(
                     f"{path} has {math.prod(image.size):,} pixels; at most {MAX_PIXELS:,} are read."
                 )
-            return _resize_one(ImageOps.exif_transpose(image).convert("RGB"), size)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode[0] in "IF":  # beyond 8 bits Pillow would cut off, not scale
+                if upright.mode == "F" or (upright.mode == "I" and image.format != "PNG"):
+                    raise InputError(f"{path} has 32 bits a pixel; save it with 8 or 16.")
+                levels = np.asarray(upright, np.float32) / 257
+                upright = Image.fromarray(np.rint(levels).astype(np.uint8))
+            return _resize_one(upright.convert("RGB"), size)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -363,8 +405,6 @@ def feed(batches: Batches, augment: Callable | None = None) -> Any:
         import jax
 
         return AugmentedBatches(batches, jax.jit(augment))
-    if keras.backend.backend() != "tensorflow":
-        return AugmentedBatches(batches, augment)
     import tensorflow as tf
 
     augmented = AugmentedBatches(batches, augment)
@@ -380,4 +420,4 @@ def feed(batches: Batches, augment: Callable | None = None) -> Any:
     )
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(augmented)))
-    return dataset.map(augment).prefetch(2)
+    return dataset.map(augment, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)

@@ -1,6 +1,6 @@
 """Where the arithmetic runs: one CPU or GPU, several GPUs, a TPU; and in which precision."""
 
-import importlib.metadata
+import importlib
 import os
 import platform
 from contextlib import nullcontext
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+import tinyconv
 from tinyconv.errors import InputError
 
 
@@ -23,6 +25,10 @@ class Devices:
     """
 
     def __init__(self, tpu: str | None = None):
+        if keras.backend.backend() not in ("tensorflow", "jax"):
+            raise InputError(
+                f"KERAS_BACKEND is {keras.backend.backend()}; tinyconv runs on tensorflow or jax."
+            )
         self.strategy: Any = None
         self.kind = "tpu" if tpu else "cpu"
         if keras.backend.backend() == "tensorflow":
@@ -64,17 +70,24 @@ class Devices:
 
         That is float16 on a GPU and bfloat16 elsewhere; the last layer stays in float32.
         """
-        policy = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
 
-        def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        def copy(layer: keras.Operation) -> keras.Operation:
             config = layer.get_config()
-            if mixed and layer is not net.layers[-1]:
-                config["dtype"] = policy
+            if mixed and isinstance(layer, keras.layers.Layer) and layer is not net.layers[-1]:
+                config["dtype"] = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
             return type(layer).from_config(config)
 
         clone = keras.models.clone_model(net, clone_function=copy)
         clone.set_weights(net.get_weights())
         return clone
+
+    def optimizer(
+        self, optimizer: keras.optimizers.Optimizer, mixed: bool
+    ) -> keras.optimizers.Optimizer:
+        """`optimizer` for such a copy: in float16 the loss is scaled, so that gradients survive."""
+        if mixed and self.kind == "gpu":
+            return keras.optimizers.LossScaleOptimizer(optimizer)
+        return optimizer
 
     @property
     def jit_compile(self) -> str | bool:
@@ -84,7 +97,7 @@ class Devices:
 
 def machine() -> dict[str, Any]:
     """What a figure was measured on: processor, cores, memory, accelerators, versions."""
-    packages = ("tinyconv", "keras", keras.backend.backend(), "numpy")
+    backend = importlib.import_module(keras.backend.backend())
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
@@ -96,7 +109,7 @@ def machine() -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
+            **{module.__name__: module.__version__ for module in (tinyconv, keras, backend, np)},
         },
     }
 

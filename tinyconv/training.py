@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import random
 import signal
 import statistics
 import sys
@@ -15,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -66,7 +68,7 @@ def train(run: Run, out: Path = Path("models")) -> Path:
 
     The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
     `confusion.png` and, to resume from, `checkpoint.weights.h5`; each is whole at any moment.
-    Ctrl-C ends the training after the current batch, and the folder is still made complete.
+    Ctrl-C ends the training after the current batch, and the model is still saved and reported on.
 
     Raises:
         InputError: something that `run` names is not there or does not fit, or `out` cannot be
@@ -74,8 +76,9 @@ def train(run: Run, out: Path = Path("models")) -> Path:
     """
     check_writable(out)
     devices = Devices(run.tpu)
-    trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
-    dataset = _load(run, trained)
+    with devices.scope():
+        trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
+    dataset = _load(run, trained, devices)
     name = trained.name if trained else run.model
     folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}")
     return _Training(run, trained, dataset, devices, folder).go(history=[])
@@ -92,9 +95,13 @@ def resume(folder: Path, epochs: int | None = None) -> Path:
         InputError: `folder` is not a run folder, or its data are no longer there.
     """
     try:
-        run = Run(**json.loads((folder / "report.json").read_text(encoding="utf-8"))["run"])
-        rows = list(csv.DictReader((folder / "history.csv").open(encoding="utf-8")))
+        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        run, images = Run(**facts["run"]), facts["images"]
+        with (folder / "history.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
         history = [{key: _number(value) for key, value in row.items()} for row in rows]
+        if not history:
+            raise ValueError("no epoch")
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} has no {Path(error.filename).name}; --resume needs the folder of a run with "
@@ -106,23 +113,38 @@ def resume(folder: Path, epochs: int | None = None) -> Path:
         run = replace(run, epochs=epochs)
     check_writable(folder)
     devices = Devices(run.tpu)
-    trained = registry.open_model(folder / "model.keras")
-    return _Training(run, trained, _load(run, trained), devices, folder).go(history)
+    with devices.scope():
+        trained = registry.open_model(folder / "model.keras")
+    dataset = _load(run, trained, devices)
+    if images != dataset.counts():
+        raise InputError(
+            f"{run.data} had {images} images when {folder} was started, and has {dataset.counts()}."
+        )
+    return _Training(run, trained, dataset, devices, folder).go(history)
 
 
 def _number(text: str) -> float | int:
     return int(text) if text.isdigit() else float(text)
 
 
-def _load(run: Run, trained: keras.Model | None) -> data.Dataset:
+def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
     height, width, _ = trained.input_shape[1:] if trained else registry.find(run.model).input_shape
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
-    if (recipes.find(run.recipe).drop_remainder or run.tpu) and len(dataset.train) < run.batch_size:
+    if _drops_remainder(run, devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
             "training images and partial batches are dropped."
         )
+    if run.batch_size % devices.replicas:
+        raise InputError(
+            f"The batch size is {run.batch_size}; on {devices.replicas} devices it must be a "
+            f"multiple of {devices.replicas}."
+        )
     return dataset
+
+
+def _drops_remainder(run: Run, devices: Devices) -> bool:
+    return recipes.find(run.recipe).drop_remainder or devices.kind == "tpu" or devices.replicas > 1
 
 
 def _new_folder(out: Path, name: str) -> Path:
@@ -151,27 +173,24 @@ class _Training:
             dataset.train,
             run.batch_size,
             seed=run.seed,
-            drop_remainder=self.recipe.drop_remainder or run.tpu is not None,
+            drop_remainder=_drops_remainder(run, devices),
         )
         self.augment = run.augment and bool(self.recipe.augment)
         self.mixup = self.augment and self.recipe.mixup > 0
-        keras.utils.set_random_seed(run.seed)
+        random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
+        kind = "Categorical" if self.mixup else "SparseCategorical"
         with devices.scope():
             self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
+            optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
             self.model = devices.clone(self.net, run.mixed)
             for layer in self.model.layers[:-1] if run.freeze else ():
                 layer.trainable = False
-            kind = "Categorical" if self.mixup else "SparseCategorical"
             self.model.compile(
-                optimizer=recipes.optimizer(self.recipe, len(self.batches) * run.epochs),
+                optimizer=devices.optimizer(optimizer, run.mixed),
                 loss=getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
                 metrics=[getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
                 jit_compile=devices.jit_compile,
             )
-
-        changing = {id(weight) for weight in self.model.trainable_weights}
-        pairs = zip(self.model.weights, self.net.weights, strict=True)
-        self.changing = [of_net for of_model, of_net in pairs if id(of_model) in changing]
 
     def _build(self, trained: keras.Model | None) -> keras.Model:
         classes = len(self.dataset.class_names)
@@ -200,6 +219,7 @@ class _Training:
             verbose=1,
         )
         if recorder.diverged:
+            self._write_report({"status": "diverged", **self._facts(history)})
             raise InputError(
                 f"The loss became {recorder.diverged} in epoch {len(history) + 1}; "
                 f"{self.folder} keeps the {len(history)} epochs before; "
@@ -207,7 +227,8 @@ class _Training:
             )
         self.update_net()
         self.save_net()
-        self._finish(history, "interrupted" if stop.asked else "complete")
+        complete = len(history) == self.run.epochs
+        self._finish(history, "complete" if complete else "interrupted")
         return self.folder
 
     def _augmentation(self) -> Augmentation | None:
@@ -219,7 +240,10 @@ class _Training:
         return Augmentation(self.recipe.augment, self.run.seed, mixup, len(self.batches))
 
     def _evaluate(self, split: data.Split, verbose: str | int = "auto") -> report.Evaluation:
-        return report.evaluate(self.net, split, max(256, self.run.batch_size), verbose)
+        size = max(256, self.run.batch_size)
+        while 0 < len(split) % size < self.devices.replicas:
+            size -= 1  # a last batch that leaves a replica without an image fails
+        return report.evaluate(self.net, split, size, verbose)
 
     def validate(self) -> dict[str, float]:
         self.update_net()
@@ -234,20 +258,26 @@ class _Training:
         path = self.folder / CHECKPOINT
         self.model.optimizer.build(self.model.trainable_variables)
         try:
+            with h5py.File(path) as file:
+                done = int(file.attrs["epochs"])
             self.model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} cannot be read as this run's checkpoint.") from error
-        done = int(self.model.optimizer.iterations) // len(self.batches)
         if done > len(history):
             raise InputError(f"{self.folder / 'history.csv'} has fewer epochs than {CHECKPOINT}.")
+        if done > self.run.epochs:
+            raise InputError(f"{self.folder} has {done} epochs, more than {self.run.epochs}.")
         return done
 
     def update_net(self) -> None:
         """Bring the net up to date with the model in training."""
-        self.net.set_weights(self.model.get_weights())
+        raw = self.model.get_weights()
         if not self.recipe.ema:
+            self.net.set_weights(raw)
             return
-        self.model.optimizer.finalize_variable_values(self.changing)
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.net.set_weights(self.model.get_weights())
+        self.model.set_weights(raw)
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         if norms:
             # The running statistics are those of the weights as they were, not of their average.
@@ -269,6 +299,8 @@ class _Training:
         self.save_net()
         with replacing(self.folder / CHECKPOINT) as partial:
             self.model.save_weights(partial)
+            with h5py.File(partial, "a") as file:
+                file.attrs["epochs"] = len(history)
 
     def _facts(self, history: list[dict]) -> dict[str, Any]:
         return {
@@ -277,11 +309,7 @@ class _Training:
             "command": " ".join(sys.argv),
             "epochs": len(history),
             "classes": list(self.dataset.class_names),
-            "images": {
-                "train": len(self.dataset.train),
-                "holdout": len(self.dataset.holdout or ()),
-                "test": len(self.dataset.test),
-            },
+            "images": self.dataset.counts(),
             "validation": self._validation_name(),
             "parameters": report.parameters(self.model),
             "macs": report.macs(self.model),
@@ -401,11 +429,14 @@ class _Recorder(keras.callbacks.Callback):
             return
         assert logs is not None
         logs |= self.training.validate()  # shown at the end of the progress bar, too
-        figures = {"seconds": self.seconds, "learning_rate": self.model.optimizer.learning_rate}
+        figures = {"seconds": self.seconds, "learning_rate": self._learning_rate()}
         figures |= logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.history.append({"epoch": epoch + 1} | row)
         self.training.checkpoint(self.history)
+
+    def _learning_rate(self) -> float:
+        return keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
 
 
 class _StopOnSignal(keras.callbacks.Callback):
@@ -432,8 +463,10 @@ class _StopOnSignal(keras.callbacks.Callback):
         self.previous = {}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self.asked:
-            self.model.stop_training = True
+        self.model.stop_training |= self.asked
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.stop_training |= self.asked
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._give_back()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyconv import registry
-from tinyconv.atomic import replacing
+from tinyconv.atomic import check_writable, replacing
 from tinyconv.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,14 +105,17 @@ def _tensors(model: keras.Model) -> list[_Tensor]:
     if family not in MAPS:
         raise InputError(f"{model.name} has no PyTorch original to exchange weights with.")
     tensors = []
+    layers = {layer.name: layer for layer in model.layers}
     for name, prefix, layout in MAPS[family](model.name):
-        layer = model.get_layer(name)
-        for variable in layer.weights:
+        for variable in layers[name].weights if name in layers else ():
             if layout == "scale":
                 tensors.append(_Tensor(prefix, layout, variable))
             else:
                 own = layout if variable.name == "kernel" else "norm"
                 tensors.append(_Tensor(f"{prefix}.{SUFFIXES[variable.name]}", own, variable))
+    mapped = {id(tensor.variable) for tensor in tensors}
+    if others := [weight.path for weight in model.weights if id(weight) not in mapped]:
+        raise InputError(f"This {model.name} is not as it was made: it has {_some(others)}, too.")
     return tensors
 
 
@@ -129,7 +132,7 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
             read. The model is then unchanged.
     """
     state = dict(source) if isinstance(source, Mapping) else read(Path(source))
-    state = {key: np.asarray(v) for key, v in state.items() if not key.endswith(COUNTER)}
+    state = {key: _array(v) for key, v in state.items() if not key.endswith(COUNTER)}
     tensors = _tensors(model)
     expected = {tensor.key for tensor in tensors}
     if missing := sorted(expected - set(state)):
@@ -169,6 +172,7 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
     for key in [key for key in state if key.endswith("running_mean")]:
         state[key.replace("running_mean", COUNTER)] = np.array(0)
     path = Path(path)
+    check_writable(path.parent)
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
@@ -189,7 +193,7 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int:
         raise InputError(f"{name} has no PyTorch original to exchange weights with.")
     *_, (_, prefix, _) = MAPS[family](name)
     key = f"{prefix}.bias"
-    if key not in state:
+    if key not in state or np.ndim(state[key]) != 1:
         raise InputError(f"These weights are not those of {name}: they lack {key}.")
     return len(state[key])
 
@@ -219,7 +223,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is damaged or holds more than tensors; not opened.") from error
     if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
         raise InputError(f"{path} is not a state dict: a mapping of names to tensors.")
-    return {key: tensor.numpy() for key, tensor in state.items()}
+    return {key: _array(tensor) for key, tensor in state.items()}
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A tensor of PyTorch, or anything NumPy takes, as an array; floats in float32."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+    array = np.asarray(tensor)
+    return array if array.dtype.kind in "iub" else array.astype(np.float32)
 
 
 def _import_torch(path: Path) -> Any:

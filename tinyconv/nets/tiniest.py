@@ -18,15 +18,15 @@ def uniform(fan_in):
 
 
 def conv(x, width, kernel, name, stride=1, groups=1):
-    start = uniform(kernel * kernel * x.shape[-1] // groups)
+    fan_in = kernel * kernel * x.shape[-1] // groups
     return keras.layers.Conv2D(
         width,
         kernel,
         strides=stride,
         groups=groups,
         padding="same" if stride == 1 else "valid",
-        kernel_initializer=start,
-        bias_initializer=start,
+        kernel_initializer=uniform(fan_in),
+        bias_initializer=uniform(fan_in),
         name=name,
     )(x)
 
@@ -42,9 +42,15 @@ def dwconv(x, kernel, name, dilation=1):
     )(x)
 
 
-def dense(x, width, name):
-    start = uniform(x.shape[-1])
-    return keras.layers.Dense(width, kernel_initializer=start, bias_initializer=start, name=name)(x)
+def dense(x, width, name, dtype=None):
+    fan_in = x.shape[-1]
+    return keras.layers.Dense(
+        width,
+        kernel_initializer=uniform(fan_in),
+        bias_initializer=uniform(fan_in),
+        dtype=dtype,
+        name=name,
+    )(x)
 
 
 def norm(x, name):
@@ -88,12 +94,5 @@ def tiniest(num_classes, input_shape):
         x = block(x, 80, f"stage2_block{number}")
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (16, 16, 80) -> (80,)
     if num_classes:
-        start = uniform(x.shape[-1])
-        x = keras.layers.Dense(
-            num_classes,
-            kernel_initializer=start,
-            bias_initializer=start,
-            dtype="float32",
-            name="head_dense",
-        )(x)
+        x = dense(x, num_classes, "head_dense", dtype="float32")
     return keras.Model(inputs, x, name="tiniest")
