@@ -134,8 +134,6 @@ def _accelerators() -> list[str]:
         import jax
 
         return [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-    if keras.backend.backend() != "tensorflow":
-        return []
     import tensorflow as tf
 
     return [

@@ -64,7 +64,7 @@ class Run:
 
 
 def train(run: Run, out: Path = Path("models")) -> Path:
-    """Train from scratch and return the new run folder under `out`.
+    """Start a training and return its new run folder under `out`.
 
     The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
     `confusion.png` and, to resume from, `checkpoint.weights.h5`; each is whole at any moment.
@@ -429,14 +429,11 @@ class _Recorder(keras.callbacks.Callback):
             return
         assert logs is not None
         logs |= self.training.validate()  # shown at the end of the progress bar, too
-        figures = {"seconds": self.seconds, "learning_rate": self._learning_rate()}
-        figures |= logs
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        figures = {"seconds": self.seconds, "learning_rate": rate} | logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.history.append({"epoch": epoch + 1} | row)
         self.training.checkpoint(self.history)
-
-    def _learning_rate(self) -> float:
-        return keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
 
 
 class _StopOnSignal(keras.callbacks.Callback):
