@@ -82,6 +82,8 @@ def convert(args: argparse.Namespace) -> None:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
+    if args.target.suffix == ".keras":
+        print(registry.find(args.net).preparation())
 
 
 def main() -> None:

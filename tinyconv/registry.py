@@ -40,6 +40,15 @@ class Net:
     interpolation: str = "bicubic"
     crop: float = 1.0
 
+    def preparation(self) -> str:
+        """How the source prepares an image for its weights, in a sentence."""
+        height, width, _ = self.input_shape
+        steps = f"resized to {int(height / self.crop)} ({self.interpolation}), cropped"
+        return (
+            f"Images: raw RGB in 0..255, {steps if self.crop < 1 else 'resized'} to "
+            f"{height}x{width}; normalization is inside."
+        )
+
 
 _cifar10_tiny = partial(
     Net,
@@ -189,9 +198,7 @@ def create_model(
     from tinyconv import weights
 
     state = weights.read(Path(pretrained))
-    load = weights.load_torch
-    if weights.num_classes(name, state) != num_classes:
-        load = weights.load_body
+    whole = weights.num_classes(name, state) == num_classes
     model = builder(num_classes, tuple(shape))
-    load(model, state)
+    (weights.load_torch if whole else weights.load_body)(model, state)
     return model

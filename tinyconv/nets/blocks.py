@@ -1,4 +1,4 @@
-"""What timm's families share: the normalized image, PyTorch's convolution, squeeze-excite, the head.
+"""What timm's families share: normalized images, PyTorch's padding, squeeze-excite, the head.
 
 Source: https://github.com/huggingface/pytorch-image-models (timm, Apache-2.0).
 """

@@ -1,4 +1,4 @@
-"""timm's tiny ResNet-D: three convolutions for a stem, and shortcuts that average, not skip, pixels.
+"""timm's tiny ResNet-D: a stem of three convolutions, and shortcuts that skip no pixel.
 
 Paper: https://arxiv.org/abs/1812.01187. Rebuilt after timm (Apache-2.0),
 https://huggingface.co/timm/test_resnet.r160_in1k, whose weights it takes.

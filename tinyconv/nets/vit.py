@@ -4,14 +4,14 @@ Papers: https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2309.16588 (regi
 https://arxiv.org/abs/2103.17239 (layer scale). Rebuilt after timm (Apache-2.0),
 https://huggingface.co/timm, whose weights they take:
 
-| net       | parameters | ImageNet top-1 at 160x160 | at 192x192 | the logits are read off        |
-|-----------|------------|---------------------------|------------|--------------------------------|
-| test_vit  | 371,240    | 40.95%                    | 41.98%     | a class token                  |
-| test_vit2 | 455,720    | 42.23%                    | 43.45%     | the mean of the patches        |
-| test_vit3 | 930,280    | 56.89%                    | 58.12%     | what a learned query attends to |
+| net       | parameters | ImageNet top-1 at 160x160 | at 192x192 | logits are read off |
+|-----------|------------|---------------------------|------------|---------------------|
+| test_vit  | 371,240    | 40.95%                    | 41.98%     | a class token       |
+| test_vit2 | 455,720    | 42.23%                    | 43.45%     | the patches' mean   |
+| test_vit3 | 930,280    | 56.89%                    | 58.12%     | attention to all    |
 
-Parameters are for 1000 classes, accuracies are timm's own. The extra token that is no class token is
-a register: it takes part, and is not asked.
+Parameters are for 1000 classes, accuracies are timm's own. An extra token that is no class token is
+a register: it takes part, and test_vit2's mean leaves it out.
 """
 
 import keras
