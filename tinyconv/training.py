@@ -128,7 +128,10 @@ def _number(text: str) -> float | int:
 
 
 def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
-    height, width, _ = trained.input_shape[1:] if trained else registry.find(run.model).input_shape
+    if trained:
+        height, width, _ = trained.input_shape[1:]
+    else:
+        height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
     if _drops_remainder(run, devices) and len(dataset.train) < run.batch_size:
         raise InputError(
@@ -195,7 +198,9 @@ class _Training:
     def _build(self, trained: keras.Model | None) -> keras.Model:
         classes = len(self.dataset.class_names)
         if trained is None:
-            return registry.create_model(self.run.model, classes)
+            return registry.create_model(
+                self.run.model, classes, self.dataset.train.images.shape[1:]
+            )
         before = trained.output_shape[-1]
         if before == classes:
             return trained
