@@ -1,11 +1,8 @@
-import io
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from tinyconv import data
@@ -137,117 +134,3 @@ def test_batches_hold_every_image_once():
     assert [list(labels) for _, labels in plain] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     dropping = data.Batches(split, 4, seed=0, drop_remainder=True)
     assert [len(labels) for _, labels in dropping] == [4, 4]
-
-
-def changed(arrays, **changes):
-    return {key: value for key, value in (arrays | changes).items() if value is not None}
-
-
-BAD_ARRAYS = {
-    "no test labels": ({"y_test": None}, "has no y_test; it needs x_train, y_train"),
-    "channels first": ({"x_train": np.zeros((48, 3, 32, 32))}, "has shape (48, 3, 32, 32)"),
-    "flat": ({"x_train": np.zeros((48, 3072))}, "has shape (48, 3072)"),
-    "no images": ({"x_test": np.zeros((0, 32, 32, 3))}, "has shape (0, 32, 32, 3)"),
-    "too bright": ({"x_train": np.full((48, 32, 32, 3), 300)}, "from 300 to 300"),
-    "negative": ({"x_test": np.full((24, 32, 32, 3), -1)}, "from -1 to -1"),
-    "not a number": ({"x_test": np.full((24, 32, 32, 3), np.nan)}, "from nan to nan"),
-    "0 to 1": ({"x_train": np.full((48, 32, 32, 3), 0.5)}, "multiply by 255"),
-    "complex": ({"x_train": np.zeros((48, 32, 32, 3), complex)}, "is of type complex128"),
-    "few labels": ({"y_train": np.zeros(47, int)}, "has shape (47,); 48 images need (48,)"),
-    "one-hot": ({"y_train": np.zeros((48, 3), int)}, "has shape (48, 3)"),
-    "float labels": ({"y_train": np.zeros(48)}, "is of type float64; labels are integers"),
-    "negative label": ({"y_test": np.full(24, -1)}, "has label -1"),
-    "huge label": ({"y_train": np.full(48, 2**32)}, "has label 4294967296"),
-    "gap in labels": ({"y_train": np.arange(48) % 2 * 2}, "goes up to 2, but has no 1"),
-    "one name": ({"class_names": np.array("red")}, "it is a list of strings"),
-    "names in numbers": ({"class_names": np.arange(3)}, "it is a list of strings"),
-    "unseen label": ({"y_test": np.full(24, 3)}, "has label 3; with 3 classes labels are 0 to 2"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_bad_arrays_are_refused(case, arrays, tmp_path):
-    changes, sentence = BAD_ARRAYS[case]
-    np.savez(tmp_path / "bad.npz", **changed(arrays, **changes))
-    with pytest.raises(InputError) as error:
-        data.load(str(tmp_path / "bad.npz"), SIZE)
-    assert sentence in str(error.value)
-
-
-class Hostile:
-    def __reduce__(self):
-        return Path.touch, (ROOT / "hostile pickle was run",)
-
-
-def npz_with_pickle():
-    buffer = io.BytesIO()
-    np.savez(
-        buffer, x_train=np.array([Hostile()], dtype=object), y_train=[0], x_test=[0], y_test=[0]
-    )
-    return buffer.getvalue()
-
-
-def npy():
-    buffer = io.BytesIO()
-    np.save(buffer, np.zeros(3))
-    return buffer.getvalue()
-
-
-BAD_FILES = {
-    "npy": npy(),
-    "empty": b"",
-    "text": b"not an archive",
-    "cut short": b"PK\x03\x04" + bytes(100),
-    "pickle": pickle.dumps(Hostile()),
-    "pickle inside": npz_with_pickle(),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_file_that_is_no_npz_is_refused_and_never_run(case, tmp_path):
-    (tmp_path / "bad.npz").write_bytes(BAD_FILES[case])
-    with pytest.raises(InputError, match=r"is not an \.npz file of plain arrays"):
-        data.load(str(tmp_path / "bad.npz"), SIZE)
-    assert not (ROOT / "hostile pickle was run").exists()
-
-
-def test_bad_folders_are_refused(folder, tmp_path):
-    def refused(path, sentence):
-        with pytest.raises(InputError) as error:
-            data.load(str(path), SIZE)
-        assert sentence in str(error.value)
-
-    (tmp_path / "empty" / "class").mkdir(parents=True)
-    refused(tmp_path / "empty", "has no images; it needs one subfolder of images per class")
-    (tmp_path / "half" / "train").mkdir(parents=True)
-    refused(tmp_path / "half", "has train/ alone")
-    (folder / "yellow").mkdir()
-    refused(folder, "yellow has no images; remove it or fill it")
-    (folder / "yellow").rmdir()
-    damaged = sorted((folder / "red").iterdir())[0]
-    damaged.write_bytes(damaged.read_bytes()[:200])
-    refused(folder, f"{damaged} cannot be read as an image")
-    Image.new("L", (10_000, 6_000)).save(damaged)
-    refused(folder, f"{damaged} has 60,000,000 pixels")
-    Image.new("L", (20_000, 10_000)).save(damaged)
-    refused(folder, f"{damaged} has ")
-    for file in sorted((folder / "red").iterdir())[1:]:
-        file.unlink()
-    Image.new("L", (9, 9)).save(damaged)
-    refused(folder, "Every class needs at least two images")
-
-
-@pytest.mark.parametrize(
-    ("spec", "holdout", "sentence"),
-    [
-        ("cifar11", 0, "did you mean 'cifar10'?"),
-        ("no/such/folder", 0, "no such file or folder"),
-        ("digits", -1, "The holdout is -1 images"),
-        ("digits", 5, "it must be 10 to 888"),
-        ("digits", 898, "it must be 10 to 888"),
-    ],
-)
-def test_what_cannot_be_loaded_says_why(spec, holdout, sentence):
-    with pytest.raises(InputError) as error:
-        data.load(spec, SIZE, holdout)
-    assert sentence in str(error.value)

@@ -3,8 +3,6 @@ import json
 import pytest
 from conftest import run
 
-from tinyconv import cli
-
 NET = "cifar10_tiny_half"
 
 
@@ -21,22 +19,3 @@ def test_timing_measures_and_draws(tmp_path):
     assert 4 * 48_794 < net["size"] < 6 * 4 * 48_794
     assert NET in printed and "48,794" in printed and "10.04" in printed
     assert f"median and range of {report['runs']} runs" in printed
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--model", "tinyest"), "Unknown net 'tinyest'"),
-        (("--batch", "0"), "--batch is 0; it must be at least 1."),
-        (("--runs", "-1"), "--runs is -1; it must be at least 1."),
-        (("--out", "README.md"), "Cannot write to README.md"),
-    ],
-)
-def test_what_cannot_be_timed_says_why(arguments, sentence, capsys):
-    import timing
-
-    with pytest.raises(SystemExit) as exit_:
-        cli.run(lambda: timing.main(timing.parse(list(arguments))))
-    error = capsys.readouterr().err
-    assert exit_.value.code == 2
-    assert sentence in error and error.count("\n") == 1

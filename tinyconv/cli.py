@@ -1,6 +1,7 @@
 """The console script `tinyconv`, and what all command lines share."""
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -14,13 +15,22 @@ def run(main: Callable[[], None]) -> None:
     """Call `main`; on bad input print its one sentence and exit with 2, on Ctrl-C with 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        _check_backend()
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_backend() -> None:
+    name = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if name not in ("tensorflow", "jax"):
+        raise InputError(f"KERAS_BACKEND is {name!r}; tinyconv runs on tensorflow or jax.")
+    if importlib.util.find_spec(name) is None:
+        raise InputError(f"{name} is not installed; pip install {name}, or set KERAS_BACKEND.")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

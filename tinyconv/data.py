@@ -7,11 +7,10 @@ Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net
 import contextlib
 import difflib
 import math
+import os
 import sys
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,12 +176,14 @@ def _load_npz(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in (*ARRAYS, "class_names") if key in file}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("something other than an array")
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; give a folder of images.") from error
+    except Exception as error:  # what a damaged archive raises is anyone's guess
         raise InputError(
             f"{path} is not an .npz file of plain arrays; make it by np.savez."
         ) from error
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory; give a folder of images.") from error
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; it needs {', '.join(ARRAYS)}.")
@@ -208,13 +209,19 @@ def _load_npz(path: Path) -> Dataset:
                 f"y_{part} in {path} has label {split.labels.max()}; "
                 f"with {len(names)} classes labels are 0 to {len(names) - 1}."
             )
-    return Dataset(path.stem, names, train, test)
+    return Dataset(_text(path.stem), names, train, test)
 
 
 def _check_names(names: np.ndarray, what: str) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise InputError(f"{what} has shape {names.shape}; it is a list of strings, one per class.")
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    try:
+        found = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+    except (ValueError, SystemError) as error:  # bytes and code points that are no text
+        raise InputError(f"{what} is damaged; it is a list of strings, one per class.") from error
+    if len(set(found)) < len(found):
+        raise InputError(f"{what} has a name twice; every class needs one of its own.")
+    return found
 
 
 def _check_images(images: np.ndarray, what: str) -> np.ndarray:
@@ -274,7 +281,12 @@ def _load_folder(folder: Path, size: tuple[int, int]) -> Dataset:
         count = max(len(names), len(everything) // 5)
         kept, held = _split_by_class(everything.labels, count, seed=0)
         train, test = everything.take(kept), everything.take(held)
-    return Dataset(folder.resolve().name, names, train, test)
+    return Dataset(_text(folder.resolve().name), tuple(map(_text, names)), train, test)
+
+
+def _text(name: str) -> str:
+    """A file's name as text that can be written: it may be of bytes that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _list_images(folder: Path) -> dict[str, list[Path]]:

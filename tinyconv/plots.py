@@ -54,7 +54,7 @@ def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> 
     picture, (left, right) = figure(11, 4.2, columns=2)
     draw_curve(left, history, "accuracy", validation, as_percent=True)
     draw_curve(right, history, "loss", validation, as_percent=False)
-    picture.suptitle(title, color=INK, x=0.01, ha="left", weight="bold")
+    picture.suptitle(title, color=INK, x=0.01, ha="left", weight="bold", parse_math=False)
     save(picture, path)
 
 
@@ -66,8 +66,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: 
     picture = Figure(figsize=(side, side), layout="constrained")
     ax = picture.subplots()
     ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=10)
-    ax.set_xticks(range(count), class_names, rotation=90, fontsize=9)
-    ax.set_yticks(range(count), class_names, fontsize=9)
+    ax.set_xticks(range(count), class_names, rotation=90, fontsize=9, parse_math=False)
+    ax.set_yticks(range(count), class_names, fontsize=9, parse_math=False)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     ax.tick_params(length=0)
@@ -79,5 +79,5 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: 
             size = 6 if many else 8
             text = f"{value:.0f}"
             ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")
-    ax.set_title(title, loc="left", fontsize=10)
+    ax.set_title(title, loc="left", fontsize=10, parse_math=False)
     save(picture, path)

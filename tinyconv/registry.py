@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,12 +181,13 @@ def create_model(
     net = find(name)
     num_classes = net.num_classes if num_classes is None else num_classes
     shape = net.input_shape if input_shape is None else input_shape
-    if num_classes < 0:
-        raise InputError(f"num_classes is {num_classes}; it must be 0 (no head) or more.")
-    if len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
-        raise InputError(f"input_shape is {shape}; it must be (height, width, 3).")
-    height, width = shape[:2]
-    if min(height, width) < net.smallest or height % net.multiple or width % net.multiple:
+    if not isinstance(num_classes, Integral) or num_classes < 0:
+        raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
+    sides = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not all(isinstance(n, Integral) and n > 0 for n in sides) or sides[2:] != (3,):
+        raise InputError(f"input_shape is {shape!r}; it must be (height, width, 3).")
+    num_classes, sides = int(num_classes), tuple(map(int, sides))
+    if min(sides[:2]) < net.smallest or sides[0] % net.multiple or sides[1] % net.multiple:
         rule = f"multiples of {net.multiple}" if net.multiple > 1 else f"{net.smallest} or more"
         raise InputError(f"input_shape is {shape}; height and width of {name} must be {rule}.")
     if pretrained is True:
@@ -193,12 +196,17 @@ def create_model(
             f"{net.source}."
         )
     builder = getattr(importlib.import_module(f"tinyconv.nets.{net.family}"), net.name)
-    if not pretrained:
-        return builder(num_classes, tuple(shape))
-    from tinyconv import weights
+    try:
+        model = builder(num_classes, sides)
+    except ValueError as error:
+        raise InputError(
+            f"{name} cannot be built for images of {shape[0]}x{shape[1]}; "
+            f"its own are {net.input_shape[0]}x{net.input_shape[1]}."
+        ) from error
+    if pretrained:
+        from tinyconv import weights
 
-    state = weights.read(Path(pretrained))
-    whole = weights.num_classes(name, state) == num_classes
-    model = builder(num_classes, tuple(shape))
-    (weights.load_torch if whole else weights.load_body)(model, state)
+        state = weights.read(Path(pretrained))
+        whole = weights.num_classes(name, state) == num_classes
+        (weights.load_torch if whole else weights.load_body)(model, state)
     return model

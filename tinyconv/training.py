@@ -56,9 +56,9 @@ class Run:
             if self.freeze:
                 raise InputError("--freeze needs a trained model: --model FILE.keras.")
         recipes.find(self.recipe)
-        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"The {name} is {value}; it must be at least 1.")
+        for name, value in (("number of epochs", self.epochs), ("batch size", self.batch_size)):
+            if not 1 <= value <= 1_000_000:
+                raise InputError(f"The {name} is {value}; it must be 1 to 1,000,000.")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"The seed is {self.seed}; it must be in 0..{2**31 - 1}.")
 
@@ -434,6 +434,10 @@ class _Recorder(keras.callbacks.Callback):
             return
         assert logs is not None
         logs |= self.training.validate()  # shown at the end of the progress bar, too
+        if not math.isfinite(logs["val_loss"]):  # the last step of the epoch was the bad one
+            self.diverged = logs["val_loss"]
+            self.model.stop_training = True
+            return
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         figures = {"seconds": self.seconds, "learning_rate": rate} | logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}

@@ -62,7 +62,7 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
             read. The model is then unchanged.
     """
     state = dict(source) if isinstance(source, Mapping) else read(Path(source))
-    state = {key: _array(v) for key, v in state.items() if not key.endswith(COUNTER)}
+    state = {key: _array(key, v) for key, v in state.items() if not key.endswith(COUNTER)}
     tensors = _tensors(model)
     expected = {tensor.key for tensor in tensors}
     if missing := sorted(expected - set(state)):
@@ -194,16 +194,20 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path} is damaged or holds more than tensors; not opened.") from error
     if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
         raise InputError(f"{path} is not a state dict: a mapping of names to tensors.")
-    return {key: _array(tensor) for key, tensor in state.items()}
+    return {key: _array(key, tensor) for key, tensor in state.items()}
 
 
-def _array(tensor: Any) -> np.ndarray:
+def _array(key: str, tensor: Any) -> np.ndarray:
     """A tensor of PyTorch, or anything NumPy takes, as an array; floats in float32."""
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu()
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-    array = np.asarray(tensor)
-    return array if array.dtype.kind in "iub" else array.astype(np.float32)
+    try:
+        if hasattr(tensor, "detach"):
+            tensor = tensor.detach().cpu()
+            tensor = tensor.float() if tensor.is_floating_point() else tensor
+        array = np.asarray(tensor)
+        return array if array.dtype.kind in "iub" else array.astype(np.float32, casting="same_kind")
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = getattr(tensor, "dtype", type(tensor).__name__)
+        raise InputError(f"{key} ({kind}) is not a dense array of real numbers.") from error
 
 
 def _import_torch(path: Path) -> Any:
