@@ -1,9 +1,11 @@
 import json
+import sys
 
 import pytest
 from conftest import run
 
-from tinyconv import cli
+from tinyconv import cli, originals, timing
+from tinyconv.errors import InputError
 
 NET = "cifar10_tiny_half"
 
@@ -23,20 +25,36 @@ def test_timing_measures_and_draws(tmp_path):
     assert f"median and range of {report['runs']} runs" in printed
 
 
+def test_compare_times_the_original_in_the_same_run(tmp_path, timm):
+    measured = timing.measure(["test_vit"], batch_size=1, runs=1, seconds=0, compare=True)
+    ours, theirs = measured
+    assert (ours.model, theirs.model) == ("test_vit", "test_vit (PyTorch)")
+    for spread in (theirs.training, theirs.inference, theirs.latency):
+        assert spread.low > 0
+    assert theirs.size == 4 * 371_240
+
+
+def test_without_what_makes_the_original_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match="The original of test_vit cannot be imported"):
+        originals.find("test_vit")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("--model", "tinyest"), "Unknown net 'tinyest'"),
+        (("--compare", "--model", NET), "No original of cifar10_tiny_half is known"),
         (("--batch", "0"), "--batch is 0; it must be at least 1."),
         (("--runs", "-1"), "--runs is -1; it must be at least 1."),
         (("--out", "README.md"), "Cannot write to README.md"),
     ],
 )
 def test_what_cannot_be_timed_says_why(arguments, sentence, capsys):
-    import timing
+    import timing as command
 
     with pytest.raises(SystemExit) as exit_:
-        cli.run(lambda: timing.main(timing.parse(list(arguments))))
+        cli.run(lambda: command.main(command.parse(list(arguments))))
     error = capsys.readouterr().err
     assert exit_.value.code == 2
     assert sentence in error and error.count("\n") == 1
