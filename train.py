@@ -7,7 +7,7 @@ from tinyconv import cli, recipes
 from tinyconv.errors import InputError
 
 FROM_RUN = ["model", "freeze", "data", "recipe", "batch", "augment", "tpu", "mixed", "seed"]
-FROM_RUN += ["holdout", "out"]
+FROM_RUN += ["holdout", "out", "fast"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -22,6 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("-a", "--augment", action=argparse.BooleanOptionalAction, help="augment training images")
     add("-t", "--tpu", nargs="?", const="local", help="train on a TPU (name or address; local)")
     add("-m", "--mixed", action="store_true", default=None, help="train in mixed precision")
+    add("--fast", action=argparse.BooleanOptionalAction, help="fused blocks on a CPU (yes)")
     add("--seed", type=int, help="of weights, order, dropout and augmentation (0)")
     add("--holdout", type=int, help="validate on this many training images, not on test (0)")
     add("--out", type=Path, help="where the run folder goes (models)")
@@ -54,6 +55,7 @@ def main(args: argparse.Namespace) -> None:
         mixed=chosen(args.mixed, False),
         tpu=args.tpu,
         freeze=chosen(args.freeze, False),
+        fast=chosen(args.fast, True),
     )
     training.train(run, chosen(args.out, Path("models")))
 

@@ -42,15 +42,6 @@ def assert_close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
 
-@pytest.fixture
-def timm():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    try:
-        return make_timm.import_timm()
-    except Exception as error:  # a torchvision that does not fit its PyTorch raises RuntimeError
-        pytest.skip(f"timm cannot be imported ({type(error).__name__}: {error})")
-
-
 def test_every_net_of_timm_is_here():
     assert list_models("test_*") == sorted(NETS)
 

@@ -63,6 +63,7 @@ def test_a_run_folder_is_whole(trained, npz):
         "mixed": False,
         "tpu": None,
         "freeze": False,
+        "fast": True,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002

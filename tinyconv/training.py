@@ -25,6 +25,7 @@ from tinyconv.atomic import check_writable, replacing, write_text
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
+from tinyconv.fast.twin import twin
 
 CHECKPOINT = "checkpoint.weights.h5"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
@@ -35,7 +36,8 @@ class Run:
     """What makes one training: the same `Run` on the same machine gives the same figures.
 
     `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
-    another number of classes; with `freeze` the head alone is trained.
+    another number of classes; with `freeze` the head alone is trained. `fast` trains the fast twin
+    (`tinyconv.fast`) where there is one: on a CPU, by TensorFlow, in float32.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Run:
     mixed: bool = False
     tpu: str | None = None
     freeze: bool = False
+    fast: bool = True
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
@@ -185,9 +188,12 @@ class _Training:
         with devices.scope():
             self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
-            self.model = devices.clone(self.net, run.mixed)
-            for layer in self.model.layers[:-1] if run.freeze else ():
+            self.copy = devices.clone(self.net, run.mixed)
+            for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
+            fast = run.fast and devices.can_fuse and not run.mixed
+            self.model = twin(self.copy) if fast else self.copy
+            self.judge = twin(self.net) if fast else self.net
             self.model.compile(
                 optimizer=devices.optimizer(optimizer, run.mixed),
                 loss=getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
@@ -248,7 +254,7 @@ class _Training:
         size = max(256, self.run.batch_size)
         while 0 < len(split) % size < self.devices.replicas:
             size -= 1  # a last batch that leaves a replica without an image fails
-        return report.evaluate(self.net, split, size, verbose)
+        return report.evaluate(self.judge, split, size, verbose)
 
     def validate(self) -> dict[str, float]:
         self.update_net()
@@ -276,13 +282,13 @@ class _Training:
 
     def update_net(self) -> None:
         """Bring the net up to date with the model in training."""
-        raw = self.model.get_weights()
+        raw = self.copy.get_weights()
         if not self.recipe.ema:
             self.net.set_weights(raw)
             return
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        self.net.set_weights(self.model.get_weights())
-        self.model.set_weights(raw)
+        self.net.set_weights(self.copy.get_weights())
+        self.copy.set_weights(raw)
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         if norms:
             # The running statistics are those of the weights as they were, not of their average.
@@ -316,8 +322,8 @@ class _Training:
             "classes": list(self.dataset.class_names),
             "images": self.dataset.counts(),
             "validation": self._validation_name(),
-            "parameters": report.parameters(self.model),
-            "macs": report.macs(self.model),
+            "parameters": report.parameters(self.net),
+            "macs": report.macs(self.net),
             "devices": {"kind": self.devices.kind, "replicas": self.devices.replicas},
             "machine": machine(),
         }
@@ -375,7 +381,7 @@ class _Training:
             shares = (part.accuracy, 1 - part.accuracy, part.top5)
             rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (
-            f"{self._title()}: {report.parameters(self.model):,} parameters, recipe "
+            f"{self._title()}: {report.parameters(self.net):,} parameters, recipe "
             f"{self.recipe.name}, seed {self.run.seed}, "
             f"{len(history)} of {self.run.epochs} epochs, {status}"
         )

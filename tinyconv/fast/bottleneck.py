@@ -84,9 +84,7 @@ def convolve_gradient_kernel(x, wide, dkernel):
                 for j in range(fours, width):
                     for m in range(wide.shape[2]):
                         for c in range(x.shape[2]):
-                            dkernel[a, b, m, c] += (
-                                x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
-                            )
+                            dkernel[a, b, m, c] += x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
 
 
 @compiled
@@ -285,7 +283,15 @@ class Bottleneck:
 
         def part(images):
             forward(
-                x[images], images.start, seed, dropout, self.epsilon, *inner, wbias, scale, y[images]
+                x[images],
+                images.start,
+                seed,
+                dropout,
+                self.epsilon,
+                *inner,
+                wbias,
+                scale,
+                y[images],
             )
 
         split(part, len(x))
@@ -298,7 +304,9 @@ class Bottleneck:
         scaled = np.ascontiguousarray((w_ * factors).T)
 
         def part(images):
-            sums = [np.zeros_like(a) for a in (kernel_, bias_.reshape(-1), gamma_, beta_, w_, wbias)]
+            sums = [
+                np.zeros_like(a) for a in (kernel_, bias_.reshape(-1), gamma_, beta_, w_, wbias)
+            ]
             backward(
                 x[images],
                 images.start,
@@ -316,7 +324,9 @@ class Bottleneck:
             )
             return sums
 
-        dkernel, dbias, dgamma, dbeta, products, sums = map(sum, zip(*split(part, len(x))))
+        dkernel, dbias, dgamma, dbeta, products, sums = map(
+            sum, zip(*split(part, len(x)), strict=True)
+        )
         channels, multiplier = kernel.shape[2:]
 
         def turn(vector):

@@ -15,7 +15,7 @@ from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize
 
 @compiled
 def convolve(padded, kernel, jump, dilation, target):
-    """Adds to target (H, W * D) the depthwise convolution of `padded`, `jump` lanes from tap to tap."""
+    """Adds to target (H, W * D) the convolution of `padded`; `jump` is in lanes from tap to tap."""
     for h in range(target.shape[0]):
         out = target[h]
         for i in range(kernel.shape[0]):
@@ -158,7 +158,9 @@ def make_planes(height, width, depth):
 
 
 @compiled
-def forward(x, epsilon, kernels, biases, blur, expand, expand_bias, project, project_bias, scale, y):
+def forward(
+    x, epsilon, kernels, biases, blur, expand, expand_bias, project, project_bias, scale, y
+):
     """y (B, H, W, C) of x."""
     height, width, channels = x.shape[1:]
     step = max(1, PIXELS // width)
@@ -257,7 +259,6 @@ def backward(
                     for c in range(depth):
                         views[view, h, w + c] = drow[p, (view + 1) * depth + c]
         for view in range(3):
-            border = (1, 3, 9)[view]
             for h in range(height):
                 for c in range(width * depth):
                     dbiases[view, c] += views[view, h, c]
@@ -344,7 +345,7 @@ class Gated:
 
     def backward(self, split, seed, dropout, dy, x, *weights):
         *inner, project, project_bias, scale = weights
-        k3, _, k7, _, k19, _, gamma, beta, expand, _ = inner
+        gamma, beta, expand = inner[6:9]
         kernels, biases, blur, expand_, expand_bias = self._inner(x.shape[2], *inner)
         flipped = tuple(np.ascontiguousarray(k[::-1, ::-1]) for k in kernels)
         expand_back, project_back = (np.ascontiguousarray(w.T) for w in (expand_, project))

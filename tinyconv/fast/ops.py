@@ -1,10 +1,9 @@
-"""A fused block as one differentiable operation of TensorFlow or of JAX, on two or more threads."""
+"""A fused block as one differentiable operation of TensorFlow, on all cores."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-import keras
 import numpy as np
 
 IMAGES = 8  # that a thread takes at a time; fixed, so that sums do not depend on the cores
@@ -15,8 +14,9 @@ def _pool() -> ThreadPoolExecutor:
     import scipy.linalg  # noqa: F401  its BLAS is the one that Numba calls
     from threadpoolctl import threadpool_limits
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threadpool_limits(1, user_api="blas")  # the threads are ours
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    return ThreadPoolExecutor(cores)
 
 
 def split(part, count):
@@ -25,31 +25,32 @@ def split(part, count):
     return list(_pool().map(part, pieces))
 
 
-def fused(block, seed, dropout, x, weights, shape):
-    """`block` on images x and its weights, to `shape`; with `dropout`, by the two of `seed`."""
-    run = _on_jax if keras.backend.backend() == "jax" else _on_tensorflow
-    return run(block, seed, dropout, shape, x, *weights)
-
-
 def _seed(state) -> np.uint32:
     first, second = np.asarray(state).astype(np.uint64)
-    return np.uint32((first * np.uint64(0x9E3779B9) + second * np.uint64(0x85EBCA6B)) >> np.uint64(3) & np.uint64(0xFFFFFFFF))
+    mixed = first * np.uint64(0x9E3779B9) ^ second * np.uint64(0x85EBCA6B)
+    return np.uint32(mixed >> np.uint64(16) & np.uint64(0xFFFFFFFF))
 
 
 def _forward(block, dropout):
     def function(seed, x, *weights):
         return block.forward(split, _seed(seed), dropout, x, *weights)
+
     return function
 
 
 def _backward(block, dropout):
     def function(seed, dy, x, *weights):
         gradients = block.backward(split, _seed(seed), dropout, dy, x, *weights)
-        return tuple(np.ascontiguousarray(g, np.float32).reshape(np.shape(w)) for g, w in zip(gradients, (x, *weights), strict=True))
+        return tuple(
+            np.ascontiguousarray(g, np.float32).reshape(np.shape(w))
+            for g, w in zip(gradients, (x, *weights), strict=True)
+        )
+
     return function
 
 
-def _on_tensorflow(block, seed, dropout, shape, *arrays):
+def fused(block, seed, dropout, shape, *arrays):
+    """`block` on images and its weights, to `shape`; with `dropout`, by the two numbers `seed`."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -67,31 +68,3 @@ def _on_tensorflow(block, seed, dropout, shape, *arrays):
         return y, gradient
 
     return operation(*(tf.convert_to_tensor(a) for a in arrays))
-
-
-def _on_jax(block, seed, dropout, shape, *arrays):
-    import jax
-
-    def shapes(arrays):
-        return tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arrays)
-
-    def host(function):
-        return lambda *arrays: function(*(np.asarray(a) for a in arrays))
-
-    @jax.custom_vjp
-    def operation(seed, *arrays):
-        result = jax.ShapeDtypeStruct((len(arrays[0]), *shape[1:]), arrays[0].dtype)
-        return jax.pure_callback(host(_forward(block, dropout)), result, seed, *arrays)
-
-    def ahead(seed, *arrays):
-        return operation(seed, *arrays), (seed, arrays)
-
-    def back(saved, dy):
-        seed, arrays = saved
-        gradients = jax.pure_callback(
-            host(_backward(block, dropout)), shapes(arrays), seed, dy, *arrays
-        )
-        return (None, *gradients)
-
-    operation.defvjp(ahead, back)
-    return operation(seed, *(jax.numpy.asarray(a) for a in arrays))

@@ -17,8 +17,7 @@ class Fused(keras.layers.Layer):
     def __init__(self, block, layers, name):
         super().__init__(name=name)
         self.block = block(layers)
-        self.stock = [layer for layer in layers.values() if layer.weights]
-        self.parts = [getattr(layers[role], weight) for role, weight in block.weights]
+        self.stock = {role: layer for role, layer in layers.items() if layer.weights}
         self.dropout = layers.get("dropout")
         self.shape = layers[block.roles[-1]].output.shape
         self.built = True
@@ -26,8 +25,9 @@ class Fused(keras.layers.Layer):
     def call(self, x, training=False):
         dropout = bool(training and self.dropout)
         seed = self.dropout.seed_generator.next() if dropout else keras.ops.zeros((2,), "uint32")
-        weights = [keras.ops.convert_to_tensor(part) for part in self.parts]
-        return ops.fused(self.block, seed, dropout, x, weights, self.shape)
+        weights = (getattr(self.stock[role], weight) for role, weight in self.block.weights)
+        weights = (keras.ops.convert_to_tensor(weight) for weight in weights)
+        return ops.fused(self.block, seed, dropout, self.shape, x, *weights)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.shape[1:])
@@ -41,12 +41,15 @@ def twin(model: keras.Model) -> keras.Model:
         `model` itself if it has no such block.
     """
     layers = {layer.name: layer for layer in model.layers}
-    fused, sources, taken = {}, {}, set()
+    fused: dict[str, Fused] = {}
+    sources: dict[str, keras.KerasTensor] = {}
+    taken: set[keras.layers.Layer] = set()
     for block in BLOCKS:
         for layer in model.layers:
             prefix = layer.name.removesuffix(block.roles[-1])
-            own = {role: layers.get(prefix + role) for role in block.roles}
-            if all(own.values()) and not taken & {*own.values()} and block.fits(own):
+            own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
+            whole = len(own) == len(block.roles)
+            if whole and not taken & {*own.values()} and block.fits(own):
                 fused[layer.name] = Fused(block, own, f"{layer.name}_fused")
                 sources[layer.name] = own[block.roles[0]].input
                 taken |= {*own.values()}
