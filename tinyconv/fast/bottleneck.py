@@ -92,7 +92,7 @@ def activate(normal, gamma, beta, keep, seed, dropout, active):
     """Affine part, exact GELU and dropout of rows of normalized values."""
     for p in range(normal.shape[0]):
         if dropout:
-            draw(keep, seed + U(p) * U(0x632BE5AB))
+            draw(keep, mix(U(seed + U(p))))
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
             active[p, e] = g * (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
@@ -105,7 +105,7 @@ def activate_gradient(
     """Fills `active`, and turns its gradient in `wide` into that of the convolution."""
     for p in range(normal.shape[0]):
         if dropout:
-            draw(keep, seed + U(p) * U(0x632BE5AB))
+            draw(keep, mix(U(seed + U(p))))
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
             cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
@@ -133,7 +133,7 @@ def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbia
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
         padded[1:-1, 1:-1] = x[image]
-        drawn = mix(seed + mix(U(index + image)))
+        drawn = mix(U(seed + mix(U(index + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
             normal, active = normals[: rows * width], actives[: rows * width]
@@ -141,7 +141,7 @@ def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbia
                 padded, kernel, bias, top, normal.reshape(rows, width, bias.shape[0], channels)
             )
             normalize(normal, inverse, epsilon)
-            activate(normal, gamma, beta, keep, mix(drawn + U(top)), dropout, active)
+            activate(normal, gamma, beta, keep, mix(U(drawn + U(top))), dropout, active)
             source = x[image, top : top + rows].reshape(rows * width, channels)
             target = y[image, top : top + rows].reshape(rows * width, channels)
             np.dot(active, w, target)
@@ -189,7 +189,7 @@ def backward(
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
         padded[1:-1, 1:-1] = x[image]
-        drawn = mix(seed + mix(U(index + image)))
+        drawn = mix(U(seed + mix(U(index + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
             pixels = rows * width
@@ -203,7 +203,7 @@ def backward(
                 gamma,
                 beta,
                 keep,
-                mix(drawn + U(top)),
+                mix(U(drawn + U(top))),
                 dropout,
                 inverse,
                 active,

@@ -93,19 +93,17 @@ def tanh(x):
 @inlined
 def mix(h):
     """32 bits well stirred (the lowbias32 hash of https://nullprogram.com/blog/2018/07/31/)."""
-    h ^= h >> U(16)
-    h *= U(0x7FEB352D)
-    h ^= h >> U(15)
-    h *= U(0x846CA68B)
-    return h ^ (h >> U(16))
+    h = U((h ^ (h >> U(16))) * U(0x7FEB352D))  # Numba makes 64 bits of a product
+    h = U((h ^ (h >> U(15))) * U(0x846CA68B))
+    return U(h ^ (h >> U(16)))
 
 
 @compiled
 def draw(keep, seed):
     """Half of `keep` becomes 1 and half 0, by one hashed bit per element."""
     for i in range(keep.shape[0]):
-        h = (seed + U(i)) * U(0x9E3779B1)
-        h = (h ^ (h >> U(15))) * U(0x85EBCA6B)
+        h = U(U(seed + U(i)) * U(0x9E3779B1))
+        h = U((h ^ (h >> U(15))) * U(0x85EBCA6B))
         keep[i] = F(h >> U(31))
 
 
