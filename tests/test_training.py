@@ -361,7 +361,7 @@ def test_a_run_cannot_be_made_shorter(trained, tmp_path):
 
 
 def test_two_devices_train_as_one(npz, tmp_path):
-    """On two logical CPUs; Tiniest has neither dropout nor batch statistics, which would differ."""
+    """On two logical CPUs: a net with batch statistics, and an average of the weights."""
     script = """
 import sys, pathlib, tensorflow as tf
 tf.config.set_logical_device_configuration(
@@ -370,10 +370,10 @@ tf.config.set_logical_device_configuration(
 from tinyconv import devices, training
 if sys.argv[3] == "2":
     devices.Devices._find_tensorflow = lambda self, tpu: setattr(
-        self, "strategy", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        self, "strategy", devices.Devices.mirrored(["CPU:0", "CPU:1"])
     )
-for recipe in ("cifar10_tiny", "tiniest"):  # a constant rate, and an average of the weights
-    run = training.Run("tiniest", sys.argv[1], recipe, 2, 16, False)
+for net, recipe in (("tiniest", "tiniest"), ("resnet20", "cifar10_tiny")):
+    run = training.Run(net, sys.argv[1], recipe, 2, 16, False)
     training.train(run, pathlib.Path(sys.argv[2]))
 """
     losses = {}
@@ -384,7 +384,7 @@ for recipe in ("cifar10_tiny", "tiniest"):  # a constant rate, and an average of
             facts = json.loads((folder / "report.json").read_text())
             assert facts["devices"]["replicas"] == int(devices)
             found = [float(row[key]) for row in history(folder) for key in ("loss", "val_loss")]
-            losses.setdefault(facts["run"]["recipe"], []).append(found)
+            losses.setdefault(facts["run"]["model"], []).append(found)
     assert len(losses) == 2
     for one, two in losses.values():
         assert two == pytest.approx(one, rel=1e-3)

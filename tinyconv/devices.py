@@ -55,7 +55,19 @@ class Devices:
         if gpus:
             self.kind = "gpu"
         if len(gpus) > 1:
-            self.strategy = tf.distribute.MirroredStrategy(gpus)
+            self.strategy = self.mirrored(gpus)
+
+    @staticmethod
+    def mirrored(devices: list) -> Any:
+        """A strategy over several devices of TensorFlow.
+
+        Its default collectives mix up those of batch norms and of gradients, and fail.
+        """
+        import tensorflow as tf
+
+        return tf.distribute.MirroredStrategy(
+            devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+        )
 
     @property
     def replicas(self) -> int:
@@ -68,13 +80,16 @@ class Devices:
     def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
         """A copy of `net`, its weights too, to train: as it is, or in mixed precision.
 
-        That is float16 on a GPU and bfloat16 elsewhere; the last layer stays in float32.
+        That is float16 on a GPU and bfloat16 elsewhere; the last layer stays in float32. With
+        several replicas a batch norm takes the statistics of the whole batch, as it would on one.
         """
 
         def copy(layer: keras.Operation) -> keras.Operation:
             config = layer.get_config()
             if mixed and isinstance(layer, keras.layers.Layer) and layer is not net.layers[-1]:
                 config["dtype"] = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
+            if self.replicas > 1 and isinstance(layer, keras.layers.BatchNormalization):
+                config["synchronized"] = True
             return type(layer).from_config(config)
 
         clone = keras.models.clone_model(net, clone_function=copy)
