@@ -1,10 +1,11 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from conftest import run
 
-from tinyconv import originals, timing
+from tinyconv import create_model, originals, registry, timing, weights
 from tinyconv.errors import InputError
 
 NET = "cifar10_tiny_half"
@@ -16,7 +17,8 @@ def test_timing_measures_and_draws(tmp_path):
     report = json.loads((tmp_path / "timing.json").read_text())
     (net,) = report["nets"]
     assert (net["parameters"], net["macs"]) == (48_794, 10_044_032)
-    assert len(net["training"]["values"]) == len(net["inference"]["values"]) == 2
+    assert net["batch_size"] == 4
+    assert len(net["training"]["4"]["values"]) == len(net["inference"]["values"]) == 2
     assert net["seconds_per_epoch"] == pytest.approx(50_000 / net["training_median"])
     assert net["inference_median"] > net["training_median"]
     assert net["latency_p99"] >= net["latency_median"] > 0
@@ -25,16 +27,71 @@ def test_timing_measures_and_draws(tmp_path):
     assert f"median and range of {report['runs']} runs" in printed
 
 
-def test_compare_times_the_original_in_the_same_run(tmp_path, timm):
-    measured = timing.measure(["test_vit"], batch_size=1, runs=1, seconds=0.01, compare=True)
-    ours, theirs = measured
-    assert (ours.model, theirs.model) == ("test_vit", "test_vit (PyTorch)")
-    for spread in (theirs.training, theirs.inference, theirs.latency):
+def test_compare_times_the_peers_in_the_same_run(timm):
+    peers = ("keras", "torch")
+    options = {"batch_sizes": [1, 2], "runs": 2, "seconds": 0.01, "peers": peers}
+    done: list[int] = []
+    measured = timing.measure(["test_vit"], **options, on_step=done.append)
+    assert [t.name for t in measured] == [
+        "test_vit",
+        "test_vit, plain Keras",
+        "test_vit, PyTorch",
+    ]
+    assert done == [*range(1, timing.steps(["test_vit"], 2, peers) + 1)]
+    for spread in (*measured[2].training.values(), measured[2].inference, measured[2].latency):
         assert spread.low > 0
-    assert theirs.size == 4 * 371_240
+    assert measured[2].size == 4 * 371_240
+    assert [*measured[0].unaugmented] == [1, 2] and not measured[2].unaugmented
+
+
+def test_a_comparison_is_of_the_better_batches_run_by_run():
+    def made(kind, at_32, at_128, unaugmented):
+        rates = {32: timing.Spread(at_32), 128: timing.Spread(at_128)}
+        rest = {128: timing.Spread(unaugmented)} if unaugmented else {}
+        one = timing.Spread((1.0, 1.0, 1.0))
+        return timing.Timing("tiniest", kind, 1, 1, 1, rates, rest, one, one)
+
+    ours = made("tinyconv", (80, 80, 80), (90, 100, 150), (100, 125, 150))
+    theirs = made("PyTorch", (30, 50, 60), (20, 20, 90), ())
+    lines = timing.comparison([ours, theirs]).splitlines()
+    assert "2.50 (2.00-3.00)" in lines[-2] and "1.00 (1.00-1.00)" in lines[-2]
+    assert "0.90 (0.80-1.00)" in lines[-1]
 
 
 def test_without_what_makes_the_original_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="The original of test_vit cannot be imported"):
         originals.find("test_vit")
+
+
+@pytest.mark.parametrize("name", ["tiniest", "resnet20", "cifar10_tiny", "cifar10_tiny_half"])
+def test_an_original_is_the_same_net(name, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    net, original = create_model(name), originals.find(name)().eval()
+    rng = np.random.default_rng(0)
+    for weight in net.trainable_variables:
+        weight.assign(weight + 0.1 * rng.standard_normal(weight.shape))
+    if name.startswith("cifar10_tiny"):
+        for weight, tensor in zip(net.weights, in_order_of_keras(original), strict=True):
+            tensor.data = torch.tensor(turned(weight.numpy()).reshape(tensor.shape))
+    else:
+        weights.save_torch(net, tmp_path / "net.pt")
+        original.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
+    images = rng.integers(256, size=(2, *registry.find(name).input_shape), dtype=np.uint8)
+    normalized = np.array(net.get_layer("normalize")(images)).transpose(0, 3, 1, 2)
+    theirs = original(torch.from_numpy(normalized)).detach().numpy()
+    np.testing.assert_allclose(theirs, net(images), atol=1e-4 * abs(theirs).max())
+
+
+def in_order_of_keras(original):
+    """Its parameters, with the scale of a block after what it scales."""
+    for module in original:
+        own = list(module.parameters())
+        yield from own[1:] + own[:1] if hasattr(module, "scale") else own
+
+
+def turned(kernel):
+    """A Keras kernel with its axes in PyTorch's order."""
+    depthwise = kernel.ndim == 4 and kernel.shape[0] == 3
+    axes = (2, 3, 0, 1) if depthwise else (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
+    return kernel.transpose(axes) if kernel.ndim > 1 else kernel

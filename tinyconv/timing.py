@@ -1,7 +1,8 @@
 """How fast nets train and answer here, measured side by side.
 
 Every figure is taken several times, the nets in turn, so that a machine that slows down slows all
-of them; what is reported is the median and the range. The images are random and not augmented.
+of them; what is reported is the median and the range. A net trains as `train.py` trains it, fused
+blocks, optimizer and the recipe's fixed augmentation included, on random images.
 """
 
 import math
@@ -17,15 +18,19 @@ import keras
 import numpy as np
 
 from tinyconv import data, originals, plots, recipes, registry, report
+from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices
+from tinyconv.fast.twin import twin
 
 EPOCH = 50_000  # the training images of CIFAR-10
-LATENCY_CALLS = 100
+INFERENCE_BATCH = 64
+LATENCY_CALLS = 20  # a run
+AHEAD = 8  # batches more than are timed, so that the pipeline is as full at the end as at the start
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Several measurements of one figure."""
+    """Several measurements of one figure, one a run."""
 
     values: tuple[float, ...]
 
@@ -41,26 +46,46 @@ class Spread:
     def high(self) -> float:
         return max(self.values)
 
+    def over(self, other: "Spread") -> "Spread":
+        """The ratio to another figure of the same runs, run by run."""
+        return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
 
 @dataclass(frozen=True)
 class Timing:
     """The figures of one net: rates in images per second, times in seconds, size in bytes.
 
-    `model` is the net by name, or `NAME (PyTorch)` for its original. `latency` holds single calls
-    with one image, all runs together.
+    `training` and, if the recipe always augments, `unaugmented` have a rate for each batch size;
+    `inference` is by batches of 64, and `latency` holds single calls with one image.
     """
 
     model: str
+    kind: str
     parameters: int
     macs: int
     size: int
-    training: Spread
+    training: dict[int, Spread]
+    unaugmented: dict[int, Spread]
     inference: Spread
     latency: Spread
 
     @property
+    def name(self) -> str:
+        return self.model if self.kind == "tinyconv" else f"{self.model}, {self.kind}"
+
+    @property
+    def batch_size(self) -> int:
+        """The better one in training."""
+        return max(self.training, key=lambda size: self.training[size].median)
+
+    @property
+    def best(self) -> Spread:
+        """Training at the better batch size."""
+        return self.training[self.batch_size]
+
+    @property
     def seconds_per_epoch(self) -> float:
-        return EPOCH / self.training.median
+        return EPOCH / self.best.median
 
     @property
     def latency_p99(self) -> float:
@@ -69,7 +94,8 @@ class Timing:
     def as_dict(self) -> dict:
         """Everything measured, for JSON."""
         return asdict(self) | {
-            "training_median": self.training.median,
+            "batch_size": self.batch_size,
+            "training_median": self.best.median,
             "seconds_per_epoch": self.seconds_per_epoch,
             "inference_median": self.inference.median,
             "latency_median": self.latency.median,
@@ -79,79 +105,122 @@ class Timing:
 
 def measure(
     names: Sequence[str],
-    batch_size: int = 32,
+    batch_sizes: Sequence[int] = (32, 128),
     runs: int = 5,
     seconds: float = 1.0,
-    on_run: Callable[[int], None] = lambda done: None,
-    compare: bool = False,
+    on_step: Callable[[int], None] = lambda done: None,
+    peers: Sequence[str] = (),
 ) -> list[Timing]:
     """Time training and inference of the nets called `names`.
 
     Args:
         names: nets in `tinyconv.list_models()`.
-        batch_size: images per step, in training and in inference.
+        batch_sizes: images per step of training.
         runs: how often each figure is taken.
         seconds: how long one run of training, and one of inference, takes at least, roughly.
-        on_run: called with the number of runs done after each.
-        compare: time their PyTorch originals, too, each in turn after the net.
+        on_step: called with the number of steps done, of `steps(names, runs, peers)`.
+        peers: of `PEERS`, each timed in turn after the net.
     """
-    kinds = (_Stopwatch, _TorchStopwatch) if compare else (_Stopwatch,)
-    stopwatches = [kind(name, batch_size, seconds) for name in names for kind in kinds]
-    for done in range(1, runs + 1):
+    kinds: list[type[_Stopwatch]] = [_Stopwatch, *(PEERS[peer] for peer in peers)]
+    stopwatches: list[_Stopwatch] = []
+    for name in names:
+        for kind in kinds:
+            stopwatches.append(kind(name, batch_sizes, seconds))
+            on_step(len(stopwatches))
+    done = len(stopwatches)
+    for _ in range(runs):
         for stopwatch in stopwatches:
             stopwatch.run()
-        on_run(done)
+            done += 1
+            on_step(done)
     return [stopwatch.result() for stopwatch in stopwatches]
+
+
+def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
+    """How many steps `measure` reports."""
+    return len(names) * (1 + len(peers)) * (1 + runs)
 
 
 class _Stopwatch:
     """One net, compiled and warm, ready to be timed again and again."""
 
-    suffix = ""
+    kind = "tinyconv"
+    fuse = True
 
-    def __init__(self, name: str, batch_size: int, seconds: float):
+    def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float):
         self.net = registry.find(name)
-        self.batch_size = batch_size
+        self.recipe = recipes.find(self.net.recipe)
+        self.augmented = self.recipe.always_augment
         self._build(Devices())
-        self.training: list[float] = []
+        self.training: dict[int, list[float]] = {size: [] for size in batch_sizes}
+        self.unaugmented: dict[int, list[float]] = {}
         self.inference: list[float] = []
         self.latency: list[float] = []
-        self._train(1), self._infer(1), self._call()
-        self.training_steps = math.ceil(seconds / self._train(2)) * 2
+        self.steps = {}
+        for size in batch_sizes:
+            if self.augmented:
+                self.unaugmented[size] = []
+            self._train(1, size)
+            self.steps[size] = math.ceil(seconds / self._train(2, size)) * 2
+        self._infer(1), self._call()
         self.inference_steps = math.ceil(seconds / self._infer(2)) * 2
 
     def _build(self, devices: Devices) -> None:
         with devices.scope():
-            self.model = registry.create_model(self.net.name)
+            net = registry.create_model(self.net.name)
+            self.model = twin(net) if self.fuse and devices.can_fuse else net
+            loss = "Categorical" if self._mixes() else "SparseCategorical"
             self.model.compile(
-                optimizer=recipes.optimizer(recipes.find(self.net.recipe), steps=1_000_000),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                optimizer=recipes.optimizer(self.recipe, steps=1_000_000),
+                loss=getattr(keras.losses, f"{loss}Crossentropy")(from_logits=True),
                 jit_compile=devices.jit_compile,
             )
 
+    def _mixes(self) -> bool:
+        return self.augmented and self.recipe.mixup > 0
+
     def run(self) -> None:
-        for rates, timed, steps in (
-            (self.training, self._train, self.training_steps),
-            (self.inference, self._infer, self.inference_steps),
-        ):
-            rates.append(steps * self.batch_size / timed(steps))
+        for figures, augment in ((self.training, True), (self.unaugmented, False)):
+            for size, rates in figures.items():
+                steps = self.steps[size]
+                rates.append(steps * size / self._train(steps, size, augment))
+        steps = self.inference_steps
+        self.inference.append(steps * INFERENCE_BATCH / self._infer(steps))
         self.latency += [self._call() for _ in range(LATENCY_CALLS)]
 
-    def _batches(self, steps: int) -> data.Batches:
+    def _batches(self, steps: int, size: int) -> data.Batches:
         rng = np.random.default_rng(0)
-        count = steps * self.batch_size
-        images = rng.integers(256, size=(count, *self.net.input_shape), dtype=np.uint8)
-        labels = rng.integers(self.net.num_classes, size=count, dtype=np.int32)
-        return data.Batches(data.Split(images, labels), self.batch_size)
+        images = rng.integers(256, size=(steps * size, *self.net.input_shape), dtype=np.uint8)
+        labels = rng.integers(self.net.num_classes, size=len(images), dtype=np.int32)
+        return data.Batches(data.Split(images, labels), size)
 
-    def _train(self, steps: int) -> float:
+    def _augmentation(self, steps: int) -> Augmentation:
+        classes = self.net.num_classes
+        mixup = Mixup(self.recipe.mixup, classes, 1) if self.recipe.mixup else None
+        return Augmentation(self.recipe.augment, 0, mixup, steps)
+
+    def _train(self, steps: int, size: int, augment: bool = True) -> float:
         clock = _Clock()
-        self.model.fit(self._batches(steps + 1), shuffle=False, verbose=0, callbacks=[clock])
+        batches = self._batches(steps + AHEAD, size)
+        augmentation = None
+        if self.augmented and augment:
+            augmentation = self._augmentation(len(batches))
+        elif self._mixes():
+            one_hot = np.eye(self.net.num_classes, dtype=np.float32)[batches.split.labels]
+            batches = data.Batches(data.Split(batches.split.images, one_hot), size)
+        self.model.fit(
+            data.feed(batches, augmentation),
+            steps_per_epoch=steps + 1,
+            shuffle=False,
+            verbose=0,
+            callbacks=[clock],
+        )
         return clock.seconds
 
     def _infer(self, steps: int) -> float:
         clock = _Clock()
-        self.model.predict(self._batches(steps + 1), verbose=0, callbacks=[clock])
+        batches = self._batches(steps + 1, INFERENCE_BATCH)
+        self.model.predict(batches, verbose=0, callbacks=[clock])
         return clock.seconds
 
     def _call(self) -> float:
@@ -167,56 +236,73 @@ class _Stopwatch:
             return path.stat().st_size
 
     def result(self) -> Timing:
+        def by_batch(figures: dict[int, list[float]]) -> dict[int, Spread]:
+            return {size: Spread(tuple(rates)) for size, rates in figures.items()}
+
         return Timing(
-            self.net.name + self.suffix,
-            self.net.parameters,
-            self.net.macs,
-            self._size(),
-            *(Spread(tuple(values)) for values in (self.training, self.inference, self.latency)),
+            model=self.net.name,
+            kind=self.kind,
+            parameters=self.net.parameters,
+            macs=self.net.macs,
+            size=self._size(),
+            training=by_batch(self.training),
+            unaugmented=by_batch(self.unaugmented),
+            inference=Spread(tuple(self.inference)),
+            latency=Spread(tuple(self.latency)),
         )
 
 
+class _KerasStopwatch(_Stopwatch):
+    """The same net and training without fused blocks: what `fit` makes of the stock layers."""
+
+    kind = "plain Keras"
+    fuse = False
+
+
 class _TorchStopwatch(_Stopwatch):
-    """The original of a net in PyTorch: eager, on a GPU if Keras is, the same batches and kind of
-    optimizer, the images normalized in its steps as ours are in the net."""
+    """The original of a net in PyTorch: eager, channels last, on a GPU if Keras is, with the same
+    kind of optimizer and without augmentation, the images normalized in its steps."""
 
-    suffix = " (PyTorch)"
+    kind = "PyTorch"
 
-    def _build(self, devices: Devices) -> None:
+    def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float):
         import torch
 
         self.torch = torch
+        super().__init__(name, batch_sizes, seconds)
+
+    def _build(self, devices: Devices) -> None:
+        self.augmented = False
         self.device = "cuda" if devices.kind == "gpu" else "cpu"
-        self.original = originals.find(self.net.name)().to(self.device)
-        kind = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
-        optimizer = getattr(torch.optim, kind[recipes.find(self.net.recipe).optimizer])
-        self.optimizer = optimizer(self.original.parameters(), lr=1e-3)
+        original = originals.find(self.net.name)()
+        self.original = original.to(self.device, memory_format=self.torch.channels_last)
+        kind = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[self.recipe.optimizer]
+        self.optimizer = getattr(self.torch.optim, kind)(self.original.parameters(), lr=1e-3)
 
     def _answer(self, images: np.ndarray) -> Any:
         x = self.torch.from_numpy(images).to(self.device).movedim(-1, 1)
         return self.original(x / 127.5 - 1)
 
-    def _train(self, steps: int) -> float:
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
+        target = self.torch.from_numpy(labels).long().to(self.device)
+        self.optimizer.zero_grad()
+        loss = self.torch.nn.functional.cross_entropy(self._answer(images), target)
+        loss.backward()
+        self.optimizer.step()
+        loss.item()  # an accelerator has finished only now
+
+    def _train(self, steps: int, size: int, augment: bool = True) -> float:
         self.original.train()
-
-        def step(images: np.ndarray, labels: np.ndarray) -> None:
-            target = self.torch.from_numpy(labels).long().to(self.device)
-            self.optimizer.zero_grad()
-            loss = self.torch.nn.functional.cross_entropy(self._answer(images), target)
-            loss.backward()
-            self.optimizer.step()
-            loss.item()  # an accelerator has finished only now
-
-        return self._time(step, steps)
+        return self._time(self._step, steps, size)
 
     def _infer(self, steps: int) -> float:
         self.original.eval()
         with self.torch.inference_mode():
-            return self._time(lambda images, _: self._answer(images).cpu(), steps)
+            return self._time(lambda images, _: self._answer(images).cpu(), steps, INFERENCE_BATCH)
 
-    def _time(self, step: Callable, steps: int) -> float:
+    def _time(self, step: Callable, steps: int, size: int) -> float:
         """Seconds from the end of the first batch to the end of the last, as `_Clock` has them."""
-        batches = self._batches(steps + 1)
+        batches = self._batches(steps + 1, size)
         step(*batches[0])
         start = time.perf_counter()
         for index in range(1, steps + 1):
@@ -233,6 +319,23 @@ class _TorchStopwatch(_Stopwatch):
 
     def _size(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.original.state_dict().values())
+
+
+class _CompiledStopwatch(_TorchStopwatch):
+    """The same through `torch.compile`."""
+
+    kind = "compiled PyTorch"
+
+    def _build(self, devices: Devices) -> None:
+        super()._build(devices)
+        self.original.compile()
+
+
+PEERS: dict[str, type[_Stopwatch]] = {
+    "keras": _KerasStopwatch,
+    "torch": _TorchStopwatch,
+    "compiled": _CompiledStopwatch,
+}
 
 
 class _Clock(keras.callbacks.Callback):
@@ -252,21 +355,18 @@ class _Clock(keras.callbacks.Callback):
 
 def table(timings: Sequence[Timing]) -> str:
     """The figures for a terminal, a net per row: medians, ranges in brackets."""
-
-    def spread(values: Spread) -> str:
-        return f"{values.median:.0f} ({values.low:.0f}-{values.high:.0f})"
-
     head: tuple[str, ...] = ("net", "parameters", "MACs, M", "size, KB", "training, images/s")
-    head += ("s per epoch", "inference, images/s", "latency, ms", "p99, ms")
+    head += ("batch", "s per epoch", "inference, images/s", "latency, ms", "p99, ms")
     rows = [
         (
-            timing.model,
+            timing.name,
             f"{timing.parameters:,}",
             f"{timing.macs / 1e6:.2f}",
             f"{timing.size / 1000:.0f}",
-            spread(timing.training),
+            _spread(timing.best, 0),
+            str(timing.batch_size),
             f"{timing.seconds_per_epoch:.0f}",
-            spread(timing.inference),
+            _spread(timing.inference, 0),
             f"{1000 * timing.latency.median:.1f}",
             f"{1000 * timing.latency_p99:.1f}",
         )
@@ -275,12 +375,32 @@ def table(timings: Sequence[Timing]) -> str:
     return report.table([head, *rows])
 
 
+def comparison(timings: Sequence[Timing]) -> str:
+    """How many times as fast a net is as its peers, each at its better batch size, and the share
+    of a training step that augmentation takes."""
+    rows: list[tuple[str, ...]] = [("net", "against", "training", "inference")]
+    for ours in (timing for timing in timings if timing.kind == "tinyconv"):
+        for theirs in timings:
+            if theirs.model == ours.model and theirs is not ours:
+                pairs = (ours.best, theirs.best), (ours.inference, theirs.inference)
+                ratios = (_spread(one.over(other), 2) for one, other in pairs)
+                rows.append((ours.model, theirs.kind, *ratios))
+        if ours.unaugmented:
+            ratio = ours.best.over(ours.unaugmented[ours.batch_size])
+            rows.append((ours.model, "itself without augmentation", _spread(ratio, 2), ""))
+    return report.table(rows)
+
+
+def _spread(values: Spread, digits: int) -> str:
+    return f"{values.median:.{digits}f} ({values.low:.{digits}f}-{values.high:.{digits}f})"
+
+
 def draw(timings: Sequence[Timing], caption: str, path: Path) -> None:
     """Training, inference and latency of the nets as bars, with their ranges."""
     picture, axes = plots.figure(12, 1.6 + 0.45 * len(timings), columns=3)
-    names = [timing.model for timing in timings]
+    names = [timing.name for timing in timings]
     panels = (
-        ("Training, images per second", [t.training for t in timings], 1),
+        ("Training, images per second", [t.best for t in timings], 1),
         ("Inference, images per second", [t.inference for t in timings], 1),
         ("One image, milliseconds", [t.latency for t in timings], 1000),
     )

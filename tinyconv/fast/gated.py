@@ -12,30 +12,43 @@ import numpy as np
 
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
 
+# In both convolutions each tap reads a slice of its own: `row[c + jump]`, an index that Numba must
+# suspect of being negative, would not be vectorized. `jump` is in lanes from tap to tap.
+
 
 @compiled
-def convolve(padded, kernel, jump, dilation, target):
-    """Adds to target (H, W * D) the convolution of `padded`; `jump` is in lanes from tap to tap."""
+def convolve3(padded, kernel, jump, target):
+    """Adds to target (H, W * D) the 3x3 convolution of `padded`."""
     for h in range(target.shape[0]):
         out = target[h]
-        for i in range(kernel.shape[0]):
+        for i in range(3):
+            row, k = padded[h + i], kernel[i]
+            r0, r1, r2 = row, row[jump:], row[2 * jump :]
+            k0, k1, k2 = k[0], k[1], k[2]
+            for c in range(out.shape[0]):
+                out[c] += r0[c] * k0[c] + r1[c] * k1[c] + r2[c] * k2[c]
+
+
+@compiled
+def convolve7(padded, kernel, jump, dilation, target):
+    """Adds to target (H, W * D) the 7x7 convolution of `padded`."""
+    for h in range(target.shape[0]):
+        out = target[h]
+        for i in range(7):
             row, k = padded[h + i * dilation], kernel[i]
-            if kernel.shape[0] == 7:
-                for c in range(out.shape[0]):
-                    out[c] += (
-                        row[c] * k[0, c]
-                        + row[c + jump] * k[1, c]
-                        + row[c + 2 * jump] * k[2, c]
-                        + row[c + 3 * jump] * k[3, c]
-                        + row[c + 4 * jump] * k[4, c]
-                        + row[c + 5 * jump] * k[5, c]
-                        + row[c + 6 * jump] * k[6, c]
-                    )
-            else:
-                for c in range(out.shape[0]):
-                    out[c] += (
-                        row[c] * k[0, c] + row[c + jump] * k[1, c] + row[c + 2 * jump] * k[2, c]
-                    )
+            r0, r1, r2, r3 = row, row[jump:], row[2 * jump :], row[3 * jump :]
+            r4, r5, r6 = row[4 * jump :], row[5 * jump :], row[6 * jump :]
+            k0, k1, k2, k3, k4, k5, k6 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
+            for c in range(out.shape[0]):
+                out[c] += (
+                    r0[c] * k0[c]
+                    + r1[c] * k1[c]
+                    + r2[c] * k2[c]
+                    + r3[c] * k3[c]
+                    + r4[c] * k4[c]
+                    + r5[c] * k5[c]
+                    + r6[c] * k6[c]
+                )
 
 
 @compiled
@@ -46,20 +59,18 @@ def convolve_gradient(padded, jump, dilation, gradient, dkernel):
     for i in range(dkernel.shape[0]):
         for h in range(0, fours, 4):
             top = h + i * dilation
+            g0, g1, g2, g3 = gradient[h], gradient[h + 1], gradient[h + 2], gradient[h + 3]
             for j in range(dkernel.shape[1]):
                 out, first = dkernel[i, j], j * jump
+                r0, r1 = padded[top, first:], padded[top + 1, first:]
+                r2, r3 = padded[top + 2, first:], padded[top + 3, first:]
                 for c in range(out.shape[0]):
-                    out[c] += (
-                        padded[top, first + c] * gradient[h, c]
-                        + padded[top + 1, first + c] * gradient[h + 1, c]
-                        + padded[top + 2, first + c] * gradient[h + 2, c]
-                        + padded[top + 3, first + c] * gradient[h + 3, c]
-                    )
+                    out[c] += r0[c] * g0[c] + r1[c] * g1[c] + r2[c] * g2[c] + r3[c] * g3[c]
         for h in range(fours, height):
             for j in range(dkernel.shape[1]):
-                out, first = dkernel[i, j], j * jump
+                out, row, g = dkernel[i, j], padded[h + i * dilation, j * jump :], gradient[h]
                 for c in range(out.shape[0]):
-                    out[c] += padded[h + i * dilation, first + c] * gradient[h, c]
+                    out[c] += row[c] * g[c]
 
 
 @compiled
@@ -112,14 +123,14 @@ def look(image, planes, kernels, biases, blur, views):
     place(image[:, :, 2 * depth : 3 * depth], far, 3)
     place(image[:, :, 3 * depth :], sharp, 1)
     views[2] = F(0)
-    convolve(sharp, blur, depth, 1, views[2])
+    convolve3(sharp, blur, depth, views[2])
     for h in range(image.shape[0]):
         place_row(views[2, h], wide, h, 9, depth)
     for view in range(3):
         fill(views[view], biases[view])
-    convolve(near, kernels[0], depth, 1, views[0])
-    convolve(far, kernels[1], depth, 1, views[1])
-    convolve(wide, kernels[2], 3 * depth, 3, views[2])
+    convolve3(near, kernels[0], depth, views[0])
+    convolve7(far, kernels[1], depth, 1, views[1])
+    convolve7(wide, kernels[2], 3 * depth, 3, views[2])
 
 
 @compiled
@@ -270,13 +281,13 @@ def backward(
         convolve_gradient(planes[1], depth, 1, views[1], dkernels[1])
         convolve_gradient(planes[2], 3 * depth, 3, views[2], dkernels[2])
         views[:] = F(0)
-        convolve(backs[0], flipped[0], depth, 1, views[0])
-        convolve(backs[1], flipped[1], depth, 1, views[1])
-        convolve(backs[2], flipped[2], 3 * depth, 3, views[2])
+        convolve3(backs[0], flipped[0], depth, views[0])
+        convolve7(backs[1], flipped[1], depth, 1, views[1])
+        convolve7(backs[2], flipped[2], 3 * depth, 3, views[2])
         for h in range(height):
             place_row(views[2, h], backs[3], h, 1, depth)
         views[2] = F(0)
-        convolve(backs[3], blur, depth, 1, views[2])
+        convolve3(backs[3], blur, depth, views[2])
         for h in range(height):
             for w in range(width):
                 for view in range(3):
