@@ -1,6 +1,7 @@
 """The fast twin answers, learns and draws as the net that it stands for."""
 
 import keras
+import numba
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,3 +105,10 @@ def test_mathematics(ours, numpys, low, high):
     for x in np.linspace(low, high, 4001, dtype=np.float32):
         exact = numpys(np.float64(x))
         assert function(x) == pytest.approx(exact, rel=1e-6, abs=1e-7)
+
+
+def test_without_a_place_for_compiled_code_it_is_compiled_in_memory(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(cache=True)(lambda x: x)
+    assert kernels.compiled(lambda x: x + 1)(2) == 3

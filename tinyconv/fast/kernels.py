@@ -4,6 +4,8 @@ Everything works on rows (pixels, channels) of float32 in C order, one image at 
 thread, so that what a block computes between its input and its output stays in the cache.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -11,8 +13,17 @@ from numba.extending import intrinsic
 
 F = np.float32
 U = np.uint32
-compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
-inlined = njit(inline="always", fastmath=True, nogil=True, error_model="numpy")
+OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+inlined = njit(inline="always", **OPTIONS)
+
+
+def compiled(function):
+    """`function`, compiled on its first call and kept on disk where there is a place for it."""
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # neither the package nor the home folder can be written to
+        return njit(**OPTIONS)(function)
+
 
 PIXELS = 256  # that a block handles at a time: few enough for the cache, enough for the matrices
 
