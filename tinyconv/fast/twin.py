@@ -4,11 +4,12 @@ import keras
 
 from tinyconv.fast import ops
 from tinyconv.fast.bottleneck import Bottleneck
+from tinyconv.fast.downscale import Downscale
 from tinyconv.fast.gated import Gated
 from tinyconv.fast.grouped import Grouped
 from tinyconv.fast.norm import Norm
 
-BLOCKS = (Bottleneck, Gated, Grouped, Norm)
+BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
 
 
 class Fused(keras.layers.Layer):

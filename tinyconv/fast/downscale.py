@@ -1,0 +1,144 @@
+"""The downscale of `cifar10_tiny`, forward and backward, as one function on one image.
+
+LayerNorm(MaxPool2x2(x @ w + bias)), a few rows at a time: what the pool throws away stays in the
+cache, and the backward pass makes it anew.
+
+Shapes: image (H, W, C) to (H / 2, W / 2, D), H and W even.
+"""
+
+import numpy as np
+
+from tinyconv.fast.kernels import PIXELS, F, compiled, normalize, normalize_gradient
+
+
+@compiled
+def pool(wide, width, bias, rows):
+    """The largest of each 2x2 pixels of `wide` (P, D), `width` to a line, plus bias, to rows."""
+    half = width // 2
+    for p in range(rows.shape[0]):
+        first = 2 * width * (p // half) + 2 * (p % half)
+        a, b, c, d = wide[first], wide[first + 1], wide[first + width], wide[first + width + 1]
+        row = rows[p]
+        for e in range(row.shape[0]):
+            row[e] = max(max(a[e], b[e]), max(c[e], d[e])) + bias[e]
+
+
+@compiled
+def pool_gradient(wide, width, rows):
+    """Turns `wide` into its gradient: that of each row goes to the first of its largest."""
+    half = width // 2
+    none = F(0)
+    for p in range(rows.shape[0]):
+        first = 2 * width * (p // half) + 2 * (p % half)
+        a, b, c, d = wide[first], wide[first + 1], wide[first + width], wide[first + width + 1]
+        row = rows[p]
+        for e in range(row.shape[0]):
+            most = max(max(a[e], b[e]), max(c[e], d[e]))
+            in_a = a[e] == most
+            in_b = (b[e] == most) & (not in_a)
+            in_c = (c[e] == most) & (not in_a) & (not in_b)
+            a[e] = row[e] if in_a else none
+            b[e] = row[e] if in_b else none
+            c[e] = row[e] if in_c else none
+            d[e] = none if in_a | in_b | in_c else row[e]
+
+
+@compiled
+def forward(x, epsilon, w, bias, gamma, beta, y):
+    """y (B, H / 2, W / 2, D) of x."""
+    height, width, channels = x.shape[1:]
+    step = 2 * max(1, PIXELS // (2 * width))
+    wides = np.empty((step * width, w.shape[1]), F)
+    inverse = np.empty(step * width // 4, F)
+    for image in range(x.shape[0]):
+        for top in range(0, height, step):
+            pixels = min(step, height - top) * width
+            source = x[image, top : top + step].reshape(pixels, channels)
+            rows = y[image, top // 2 : (top + step) // 2].reshape(pixels // 4, w.shape[1])
+            wide = wides[:pixels]
+            np.dot(source, w, wide)
+            pool(wide, width, bias, rows)
+            normalize(rows, inverse, epsilon)
+            for p in range(rows.shape[0]):
+                for e in range(rows.shape[1]):
+                    rows[p, e] = rows[p, e] * gamma[e] + beta[e]
+
+
+@compiled
+def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta):
+    """dx, and the gradients of the weights added to what is there; `back` is w transposed."""
+    height, width, channels = x.shape[1:]
+    step = 2 * max(1, PIXELS // (2 * width))
+    wides = np.empty((step * width, w.shape[1]), F)
+    normals = np.empty((step * width // 4, w.shape[1]), F)
+    gradients = np.empty((step * width // 4, w.shape[1]), F)
+    inverse = np.empty(step * width // 4, F)
+    product = np.empty(w.shape, F)
+    for image in range(x.shape[0]):
+        for top in range(0, height, step):
+            pixels = min(step, height - top) * width
+            source = x[image, top : top + step].reshape(pixels, channels)
+            target = dx[image, top : top + step].reshape(pixels, channels)
+            given = dy[image, top // 2 : (top + step) // 2].reshape(pixels // 4, w.shape[1])
+            wide, normal, gradient = (
+                wides[:pixels],
+                normals[: pixels // 4],
+                gradients[: pixels // 4],
+            )
+            np.dot(source, w, wide)
+            pool(wide, width, bias, normal)
+            normalize(normal, inverse, epsilon)
+            for p in range(pixels // 4):
+                for e in range(w.shape[1]):
+                    dgamma[e] += given[p, e] * normal[p, e]
+                    dbeta[e] += given[p, e]
+                    gradient[p, e] = given[p, e] * gamma[e]
+                normalize_gradient(gradient[p], normal[p], inverse[p])
+                for e in range(w.shape[1]):
+                    dbias[e] += gradient[p, e]
+            pool_gradient(wide, width, gradient)
+            np.dot(source.T, wide, product)
+            dw += product
+            np.dot(wide, back, target)
+
+
+class Downscale:
+    """Dense, 2x2 max pool and layer norm over a batch; arrays of weights are as Keras has them."""
+
+    roles = ("dense", "pool", "norm")
+    weights = (("dense", "kernel"), ("dense", "bias"), ("norm", "gamma"), ("norm", "beta"))
+
+    def __init__(self, layers):
+        self.epsilon = F(layers["norm"].epsilon)
+
+    @staticmethod
+    def fits(layers):
+        """Whether layers of these roles are exactly what is fused here."""
+        pool = layers["pool"]
+        return (
+            type(pool).__name__ == "MaxPooling2D"
+            and pool.pool_size == pool.strides == (2, 2)
+            and pool.padding == "valid"
+            and pool.input.shape[1] % 2 == pool.input.shape[2] % 2 == 0
+        )
+
+    def forward(self, split, seed, dropout, x, w, bias, gamma, beta):
+        batch, height, width, _ = x.shape
+        y = np.empty((batch, height // 2, width // 2, w.shape[1]), F)
+
+        def part(images):
+            forward(x[images], self.epsilon, w, bias, gamma, beta, y[images])
+
+        split(part, batch)
+        return y
+
+    def backward(self, split, seed, dropout, dy, x, w, bias, gamma, beta):
+        dx = np.empty_like(x)
+        back = np.ascontiguousarray(w.T)
+
+        def part(images):
+            sums = [np.zeros_like(a) for a in (w, bias, gamma, beta)]
+            backward(x[images], self.epsilon, w, back, bias, gamma, dy[images], dx[images], *sums)
+            return sums
+
+        return dx, *map(sum, zip(*split(part, len(x)), strict=True))
