@@ -63,6 +63,7 @@ def test_a_run_folder_is_whole(trained, npz):
         "mixed": False,
         "tpu": None,
         "freeze": False,
+        "devices": None,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002
@@ -359,34 +360,54 @@ def test_a_run_cannot_be_made_shorter(trained, tmp_path):
         training.resume(folder, epochs=1)
 
 
-def test_two_devices_train_as_one(npz, tmp_path):
-    """On two logical CPUs; Tiniest has neither dropout nor batch statistics, which would differ."""
-    script = """
-import sys, pathlib, tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-from tinyconv import devices, training
-if sys.argv[3] == "2":
-    devices.Devices._find_tensorflow = lambda self, tpu: setattr(
-        self, "strategy", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    )
-for recipe in ("cifar10_tiny", "tiniest"):  # a constant rate, and an average of the weights
-    run = training.Run("tiniest", sys.argv[1], recipe, 2, 16, False)
-    training.train(run, pathlib.Path(sys.argv[2]))
+TWO_DEVICES = """
+import sys, pathlib, keras, numpy as np
+backend, npz, out, count = sys.argv[1:]
+if backend == "tensorflow":
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tinyconv import recipes, training
+
+recipe = training.replace(recipes.RECIPES["tiniest"], learning_rate=0.001, augment=("crop", "flip"))
+recipes.RECIPES["tiniest"] = recipe
+
+class Watch(training._Recorder):
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        for variable in self.model.variables:
+            if backend == "tensorflow" and count == "2":
+                copies = self.training.devices.strategy.experimental_local_results(variable.value)
+            else:
+                copies = [shard.data for shard in getattr(variable.value, "addressable_shards", [])]
+            for copy in copies[1:]:
+                np.testing.assert_array_equal(copy, copies[0], err_msg=variable.path)
+            assert len(copies) == int(count) or count == "1"
+
+training._Recorder = Watch
+run = training.Run("resnet20", npz, "tiniest", 2, 16, True, devices=int(count))
+training.train(run, pathlib.Path(out))
 """
-    losses = {}
-    for devices in ("1", "2"):
-        out = tmp_path / devices
-        run("-c", script, npz, out, devices)
-        for folder in sorted(out.iterdir()):
-            facts = json.loads((folder / "report.json").read_text())
-            assert facts["devices"]["replicas"] == int(devices)
-            found = [float(row[key]) for row in history(folder) for key in ("loss", "val_loss")]
-            losses.setdefault(facts["run"]["recipe"], []).append(found)
-    assert len(losses) == 2
-    for one, two in losses.values():
-        assert two == pytest.approx(one, rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_train_as_one(backend, npz, tmp_path):
+    """On two logical CPUs, batch statistics, mixup and averaged weights included."""
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    losses = []
+    for count in (1, 2):
+        environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+        arguments = (backend, npz, tmp_path / str(count), count)
+        run("-c", TWO_DEVICES, *arguments, KERAS_BACKEND=backend, **environment)
+        folder = only_run(tmp_path / str(count))
+        facts = json.loads((folder / "report.json").read_text())
+        assert facts["devices"] == {"kind": "cpu", "count": count, "hosts": 1}
+        model = keras.saving.load_model(folder / "model.keras")
+        again = report.evaluate(model, data.load(str(npz), (32, 32)).test)
+        assert again.loss == pytest.approx(facts["test"]["loss"], rel=1e-4)
+        found = [float(row[key]) for row in history(folder) for key in ("loss", "val_loss")]
+        losses.append(found)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_jax_trains_without_tensorflow(npz, tmp_path):

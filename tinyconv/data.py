@@ -388,35 +388,45 @@ class Batches(keras.utils.PyDataset):
 
 
 class AugmentedBatches(keras.utils.PyDataset):
-    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs."""
+    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs.
 
-    def __init__(self, batches: Batches, augment: Callable):
+    Several hosts each take their `share` of every batch, out of the whole: the draws of an
+    augmentation depend on the size of the batch, and mixup on the other images.
+    """
+
+    def __init__(self, batches: Batches, augment: Callable | None, share: slice | None = None):
         super().__init__()
-        self.batches, self.augment = batches, augment
+        self.batches, self.augment, self.share = batches, augment, share
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.augment(*self.numbered(index))
+        step, images, labels = self.numbered(index)
+        if self.augment:
+            images, labels = self.augment(step, images, labels)
+        return (images, labels) if self.share is None else (images[self.share], labels[self.share])
 
     def numbered(self, index: int) -> tuple[Any, Any, Any]:
         step = self.batches.epoch * len(self.batches) + index
         return np.int32(step), *self.batches[index]
 
 
-def feed(batches: Batches, augment: Callable | None = None) -> Any:
+def feed(
+    batches: Batches, augment: Callable | None = None, share: slice | None = None
+) -> keras.utils.PyDataset | Any:
     """What `fit` takes: `batches`, augmented anew each time by a compiled function.
 
     On TensorFlow the function runs in a `tf.data` pipeline, beside the training step (and on the
-    host of a TPU); on JAX it runs on the device, batch by batch.
+    host of a TPU); on JAX it runs on the device, batch by batch. On JAX several hosts each feed
+    their `share` of every batch.
     """
     if augment is None:
-        return batches
+        return batches if share is None else AugmentedBatches(batches, None, share)
     if keras.backend.backend() == "jax":
         import jax
 
-        return AugmentedBatches(batches, jax.jit(augment))
+        return AugmentedBatches(batches, jax.jit(augment), share)
     import tensorflow as tf
 
     augmented = AugmentedBatches(batches, augment)
