@@ -45,7 +45,7 @@ def free_ports(count):
 
 def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
-    arguments = ("--model", "resnet20", "--data", npz, "--batch", 16, "--epoch", 2)
+    arguments = ("--model", "resnet20", "--data", npz, "--batch", 48, "--epoch", 2)
     jax = {"KERAS_BACKEND": "jax"}
     one = tmp_path / "one.npz"
     alone = start("-c", GENTLE, one, "", *arguments, "--out", tmp_path / "one", **jax)
@@ -61,7 +61,7 @@ def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
     victim.kill()
     killed = time.monotonic()
     _, err = survivor.communicate(timeout=120)
-    victim.communicate()
+    victim.communicate(timeout=10)
     assert survivor.returncode == 2 and time.monotonic() - killed < 60
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert line == f"error: {hosts.LOST}" and "Traceback" not in err

@@ -3,7 +3,9 @@
 Imports neither Keras nor JAX: a process can only be forked safely before they start threads.
 """
 
+import ctypes
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ LOST = (
     "Another host died, did not come or stopped answering; start all of them again, with --resume "
     "RUN if an epoch was complete."
 )
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 PREFIX = "KERAS_DISTRIBUTION_"
 
 
@@ -72,6 +75,8 @@ def watched(main: Callable[[], None]) -> None:
     with tempfile.TemporaryFile("w+") as errors:
         child = os.fork()
         if not child:
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever kills one, both
             os.dup2(errors.fileno(), 2)
             _run(main)
         try:
