@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tinyconv import cli, registry
+from tinyconv import cli, originals, registry
 from tinyconv.errors import InputError
 
 
@@ -14,6 +14,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
     add("-b", "--batch", type=int, default=32, help="images per step (32)")
     add("--runs", type=int, default=5, help="how often each figure is taken (5)")
+    add("--compare", action="store_true", help="time the originals in PyTorch, too")
     add("--out", type=Path, default=Path("images"), help="where timing.json and .png go (images)")
     return parser.parse_args(arguments)
 
@@ -21,6 +22,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     for name in args.model:
         registry.find(name)
+        if args.compare:
+            originals.find(name)
     for flag in ("batch", "runs"):
         if getattr(args, flag) < 1:
             raise InputError(f"--{flag} is {getattr(args, flag)}; it must be at least 1.")
@@ -30,7 +33,9 @@ def main(args: argparse.Namespace) -> None:
     import keras
 
     progress = keras.utils.Progbar(args.runs, unit_name="run")
-    timings = timing.measure(args.model, args.batch, args.runs, on_run=progress.update)
+    timings = timing.measure(
+        args.model, args.batch, args.runs, on_run=progress.update, compare=args.compare
+    )
     machine = devices.machine()
     report = {"batch_size": args.batch, "runs": args.runs, "machine": machine}
     report["nets"] = [t.as_dict() for t in timings]

@@ -7,7 +7,7 @@ from tinyconv import cli, hosts, recipes
 from tinyconv.errors import InputError
 
 FROM_RUN = ["model", "freeze", "data", "recipe", "batch", "augment", "tpu", "mixed", "seed"]
-FROM_RUN += ["holdout", "out", "devices"]
+FROM_RUN += ["holdout", "out", "devices", "fast"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -25,6 +25,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--hosts", help="several machines, under JAX: HOST:PORT,HOST:PORT, the same on each")
     add("--host-index", type=int, help="which of --hosts this machine is, from 0 up")
     add("-m", "--mixed", action="store_true", default=None, help="train in mixed precision")
+    add("--fast", action=argparse.BooleanOptionalAction, help="fused blocks on a CPU (yes)")
     add("--seed", type=int, help="of weights, order, dropout and augmentation (0)")
     add("--holdout", type=int, help="validate on this many training images, not on test (0)")
     add("--out", type=Path, help="where the run folder goes (models)")
@@ -66,6 +67,7 @@ def start(args: argparse.Namespace, several: hosts.Hosts | None) -> None:
         tpu=args.tpu,
         freeze=chosen(args.freeze, False),
         devices=args.devices,
+        fast=chosen(args.fast, True),
     )
     training.train(run, chosen(args.out, Path("models")), several)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden import make_timm
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -65,3 +66,13 @@ def folder(tmp_path, arrays):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).resize((20 + i, 40)).save(path)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def timm():
+    """timm, or a test that is skipped."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    try:
+        return make_timm.import_timm()
+    except Exception as error:  # a torchvision that does not fit its PyTorch raises RuntimeError
+        pytest.skip(f"timm cannot be imported ({type(error).__name__}: {error})")

@@ -64,6 +64,7 @@ def test_a_run_folder_is_whole(trained, npz):
         "tpu": None,
         "freeze": False,
         "devices": None,
+        "fast": True,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002

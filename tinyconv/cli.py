@@ -82,9 +82,8 @@ def convert(args: argparse.Namespace) -> None:
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
-        state = weights.read(args.source)
-        model = registry.create_model(args.net, weights.num_classes(args.net, state))
-        weights.load_torch(model, state)
+        classes = weights.num_classes(args.net, weights.read(args.source))
+        model = registry.create_model(args.net, classes, pretrained=args.source)
         with atomic.replacing(args.target) as partial:
             model.save(partial)
     else:
@@ -93,6 +92,8 @@ def convert(args: argparse.Namespace) -> None:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
+    if args.target.suffix == ".keras":
+        print(registry.find(args.net).preparation())
 
 
 def main() -> None:

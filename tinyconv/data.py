@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from tinyconv.errors import InputError
 
 TFDS = ("cifar10", "cifar100")
+SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net for
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 50_000_000
 MAX_CLASSES = 100_000

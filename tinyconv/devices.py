@@ -200,6 +200,12 @@ class Devices:
         return optimizer
 
     @property
+    def can_fuse(self) -> bool:
+        """Whether `tinyconv.fast` has an operation for what this is."""
+        one_cpu = self.kind == "cpu" and self.count == 1
+        return one_cpu and keras.backend.backend() == "tensorflow"
+
+    @property
     def jit_compile(self) -> str | bool:
         """For `compile`: several replicas train wrongly under XLA (keras issue 20763)."""
         return "auto" if self.strategy is None else False

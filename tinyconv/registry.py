@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.errors import InputError, unknown
 
@@ -24,6 +24,8 @@ class Net:
     `family` is the module under `tinyconv.nets` whose function `name` builds the net.
     `parameters` and `macs` (multiply-adds of one image, convolutions and matrix products by
     their weights alone) are exact; `recipe` names an entry of `tinyconv.recipes.RECIPES`.
+    Height and width of an image are at least `smallest`, and multiples of `multiple`. Published
+    weights expect images resized by `interpolation` to `input_shape` / `crop`, and then cropped.
     """
 
     name: str
@@ -35,6 +37,19 @@ class Net:
     licence: str
     num_classes: int = 10
     input_shape: tuple[int, int, int] = (32, 32, 3)
+    smallest: int = 1
+    multiple: int = 1
+    interpolation: str = "bicubic"
+    crop: float = 1.0
+
+    def preparation(self) -> str:
+        """How the source prepares an image for its weights, in a sentence."""
+        height, width, _ = self.input_shape
+        steps = f"resized to {int(height / self.crop)} ({self.interpolation}), cropped"
+        return (
+            f"Images: raw RGB in 0..255, {steps if self.crop < 1 else 'resized'} to "
+            f"{height}x{width}; normalization is inside."
+        )
 
 
 _cifar10_tiny = partial(
@@ -52,6 +67,23 @@ _resnet = partial(
     source="https://github.com/chenyaofo/CIFAR-pretrained-models",
     licence="BSD-3-Clause",
 )
+
+
+def _timm(name: str, family: str, parameters: int, macs: int, **more: Any) -> Net:
+    return Net(
+        name,
+        family,
+        parameters,
+        macs,
+        recipe="timm",
+        source=f"https://huggingface.co/timm/{name}.r160_in1k",
+        licence="Apache-2.0",
+        num_classes=1000,
+        input_shape=(160, 160, 3),
+        crop=0.95,
+        **more,
+    )
+
 
 NETS = {
     net.name: net
@@ -71,6 +103,19 @@ NETS = {
         _resnet("resnet32", parameters=466_906, macs=69_124_736),
         _resnet("resnet44", parameters=661_338, macs=97_436_288),
         _resnet("resnet56", parameters=855_770, macs=125_747_840),
+        _timm("test_byobnet", "byobnet", 456_856, 31_142_144),
+        _timm("test_convnext", "convnext", 272_128, 31_228_800, smallest=32),
+        _timm("test_convnext2", "convnext", 477_800, 50_803_200, smallest=32),
+        _timm("test_convnext3", "convnext", 468_840, 49_830_400, smallest=32),
+        _timm("test_efficientnet", "efficientnet", 356_196, 57_304_256),
+        _timm("test_efficientnet_evos", "efficientnet", 357_292, 57_304_256),
+        _timm("test_efficientnet_gn", "efficientnet", 356_196, 57_304_256),
+        _timm("test_efficientnet_ln", "efficientnet", 356_196, 57_304_256),
+        _timm("test_nfnet", "nfnet", 383_080, 285_058_560),
+        _timm("test_resnet", "resnet_d", 469_688, 102_547_200, interpolation="bilinear"),
+        _timm("test_vit", "vit", 371_240, 29_800_960, multiple=16),
+        _timm("test_vit2", "vit", 455_720, 38_074_880, multiple=16),
+        _timm("test_vit3", "vit", 930_280, 76_404_480, multiple=16),
     )
 }
 
@@ -114,21 +159,24 @@ def create_model(
     name: str,
     num_classes: int | None = None,
     input_shape: tuple[int, int, int] | None = None,
+    pretrained: bool | str | Path = False,
 ) -> keras.Model:
-    """Build a net with fresh random weights.
+    """Build a net, with fresh random weights unless told otherwise.
 
     Args:
         name: one of `list_models()`.
         num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
             Default: as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
+        pretrained: a `.safetensors` or `.pt` file of the net's PyTorch original to start from; its
+            head is left out where it has another number of classes.
 
     Returns:
         A functional model from raw RGB images in 0..255, of any integer or float type and of shape
         (batch, height, width, 3), to logits of shape (batch, num_classes). Normalization is inside.
 
     Raises:
-        InputError: the name, the number of classes or the shape is not usable.
+        InputError: the name, the number of classes, the shape or the file is not usable.
     """
     net = find(name)
     num_classes = net.num_classes if num_classes is None else num_classes
@@ -138,11 +186,27 @@ def create_model(
     sides = tuple(shape) if isinstance(shape, Sequence) else ()
     if not all(isinstance(n, Integral) and n > 0 for n in sides) or sides[2:] != (3,):
         raise InputError(f"input_shape is {shape!r}; it must be (height, width, 3).")
+    num_classes, sides = int(num_classes), tuple(map(int, sides))
+    if min(sides[:2]) < net.smallest or sides[0] % net.multiple or sides[1] % net.multiple:
+        rule = f"multiples of {net.multiple}" if net.multiple > 1 else f"{net.smallest} or more"
+        raise InputError(f"input_shape is {shape}; height and width of {name} must be {rule}.")
+    if pretrained is True:
+        raise InputError(
+            f"tinyconv ships no weights for {name}; let pretrained be the path of a file from "
+            f"{net.source}."
+        )
     builder = getattr(importlib.import_module(f"tinyconv.nets.{net.family}"), net.name)
     try:
-        return builder(int(num_classes), tuple(map(int, sides)))
+        model = builder(num_classes, sides)
     except ValueError as error:
         raise InputError(
             f"{name} cannot be built for images of {shape[0]}x{shape[1]}; "
             f"its own are {net.input_shape[0]}x{net.input_shape[1]}."
         ) from error
+    if pretrained:
+        from tinyconv import weights
+
+        state = weights.read(Path(pretrained))
+        whole = weights.num_classes(name, state) == num_classes
+        (weights.load_torch if whole else weights.load_body)(model, state)
+    return model

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from tinyconv import data, plots, recipes, registry, report
+from tinyconv import data, originals, plots, recipes, registry, report
 from tinyconv.devices import Devices
 
 EPOCH = 50_000  # the training images of CIFAR-10
@@ -45,7 +46,8 @@ class Spread:
 class Timing:
     """The figures of one net: rates in images per second, times in seconds, size in bytes.
 
-    `latency` holds single calls with one image, all runs together.
+    `model` is the net by name, or `NAME (PyTorch)` for its original. `latency`
+    holds single calls with one image, all runs together.
     """
 
     model: str
@@ -81,6 +83,7 @@ def measure(
     runs: int = 5,
     seconds: float = 1.0,
     on_run: Callable[[int], None] = lambda done: None,
+    compare: bool = False,
 ) -> list[Timing]:
     """Time training and inference of the nets called `names`.
 
@@ -90,8 +93,10 @@ def measure(
         runs: how often each figure is taken.
         seconds: how long one run of training, and one of inference, takes at least, roughly.
         on_run: called with the number of runs done after each.
+        compare: time their PyTorch originals, too, each in turn after the net.
     """
-    stopwatches = [_Stopwatch(name, batch_size, seconds) for name in names]
+    kinds = (_Stopwatch, _TorchStopwatch) if compare else (_Stopwatch,)
+    stopwatches = [kind(name, batch_size, seconds) for name in names for kind in kinds]
     for done in range(1, runs + 1):
         for stopwatch in stopwatches:
             stopwatch.run()
@@ -102,23 +107,27 @@ def measure(
 class _Stopwatch:
     """One net, compiled and warm, ready to be timed again and again."""
 
+    suffix = ""
+
     def __init__(self, name: str, batch_size: int, seconds: float):
         self.net = registry.find(name)
         self.batch_size = batch_size
-        devices = Devices()
-        with devices.scope():
-            self.model = registry.create_model(name)
-            self.model.compile(
-                optimizer=recipes.optimizer(recipes.find(self.net.recipe), steps=1_000_000),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                jit_compile=devices.jit_compile,
-            )
+        self._build(Devices())
         self.training: list[float] = []
         self.inference: list[float] = []
         self.latency: list[float] = []
         self._train(1), self._infer(1), self._call()
         self.training_steps = math.ceil(seconds / self._train(2)) * 2
         self.inference_steps = math.ceil(seconds / self._infer(2)) * 2
+
+    def _build(self, devices: Devices) -> None:
+        with devices.scope():
+            self.model = registry.create_model(self.net.name)
+            self.model.compile(
+                optimizer=recipes.optimizer(recipes.find(self.net.recipe), steps=1_000_000),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                jit_compile=devices.jit_compile,
+            )
 
     def run(self) -> None:
         for rates, timed, steps in (
@@ -151,18 +160,79 @@ class _Stopwatch:
         self.model.predict_on_batch(image)
         return time.perf_counter() - start
 
-    def result(self) -> Timing:
+    def _size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.keras")
             registry.create_model(self.net.name).save(path)
-            size = path.stat().st_size
+            return path.stat().st_size
+
+    def result(self) -> Timing:
         return Timing(
-            self.net.name,
-            report.parameters(self.model),
-            report.macs(self.model),
-            size,
+            self.net.name + self.suffix,
+            self.net.parameters,
+            self.net.macs,
+            self._size(),
             *(Spread(tuple(values)) for values in (self.training, self.inference, self.latency)),
         )
+
+
+class _TorchStopwatch(_Stopwatch):
+    """The original of a net in PyTorch: eager, on a GPU if Keras is, the same batches and kind of
+    optimizer, the images normalized in its steps as ours are in the net."""
+
+    suffix = " (PyTorch)"
+
+    def _build(self, devices: Devices) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = "cuda" if devices.kind == "gpu" else "cpu"
+        self.original = originals.find(self.net.name)().to(self.device)
+        kind = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+        optimizer = getattr(torch.optim, kind[recipes.find(self.net.recipe).optimizer])
+        self.optimizer = optimizer(self.original.parameters(), lr=1e-3)
+
+    def _answer(self, images: np.ndarray) -> Any:
+        x = self.torch.from_numpy(images).to(self.device).movedim(-1, 1)
+        return self.original(x / 127.5 - 1)
+
+    def _train(self, steps: int) -> float:
+        self.original.train()
+
+        def step(images: np.ndarray, labels: np.ndarray) -> None:
+            target = self.torch.from_numpy(labels).long().to(self.device)
+            self.optimizer.zero_grad()
+            loss = self.torch.nn.functional.cross_entropy(self._answer(images), target)
+            loss.backward()
+            self.optimizer.step()
+            loss.item()  # an accelerator has finished only now
+
+        return self._time(step, steps)
+
+    def _infer(self, steps: int) -> float:
+        self.original.eval()
+        with self.torch.inference_mode():
+            return self._time(lambda images, _: self._answer(images).cpu(), steps)
+
+    def _time(self, step: Callable, steps: int) -> float:
+        """Seconds from the end of the first batch to the end of the last, as `_Clock` has them."""
+        batches = self._batches(steps + 1)
+        step(*batches[0])
+        start = time.perf_counter()
+        for index in range(1, steps + 1):
+            step(*batches[index])
+        return time.perf_counter() - start
+
+    def _call(self) -> float:
+        self.original.eval()
+        image = np.zeros((1, *self.net.input_shape), np.uint8)
+        start = time.perf_counter()
+        with self.torch.inference_mode():
+            self._answer(image).cpu()
+        return time.perf_counter() - start
+
+    def _size(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self.original.state_dict().values())
 
 
 class _Clock(keras.callbacks.Callback):

@@ -26,6 +26,7 @@ from tinyconv.atomic import check_writable, replacing, write_text
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
+from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
 
 CHECKPOINT = "checkpoint.weights.h5"
@@ -37,8 +38,9 @@ class Run:
     """What makes one training: the same `Run` on the same machine gives the same figures.
 
     `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
-    another number of classes; with `freeze` the head alone is trained. `tpu` and `devices` are as
-    `tinyconv.devices.Devices` takes them.
+    another number of classes; with `freeze` the head alone is trained. `fast` trains the fast twin
+    (`tinyconv.fast`) where there is one: on a CPU, by TensorFlow, in float32. `tpu` and `devices`
+    are as `tinyconv.devices.Devices` takes them.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Run:
     tpu: str | None = None
     freeze: bool = False
     devices: int | None = None
+    fast: bool = True
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
@@ -136,7 +139,10 @@ def _number(text: str) -> float | int:
 
 
 def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
-    height, width, _ = trained.input_shape[1:] if trained else registry.find(run.model).input_shape
+    if trained:
+        height, width, _ = trained.input_shape[1:]
+    else:
+        height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
     if _drops_remainder(run, devices) and len(dataset.train) < run.batch_size:
         raise InputError(
@@ -193,9 +199,12 @@ class _Training:
         self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
         with devices.scope():
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
-            self.model = devices.clone(self.net, run.mixed)
-            for layer in self.model.layers[:-1] if run.freeze else ():
+            self.copy = devices.clone(self.net, run.mixed)
+            for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
+            fast = run.fast and devices.can_fuse and not run.mixed
+            self.model = twin(self.copy) if fast else self.copy
+            self.judge = twin(self.net) if fast else self.net
             self.model.compile(
                 optimizer=devices.optimizer(optimizer, run.mixed),
                 loss=getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
@@ -207,7 +216,9 @@ class _Training:
     def _build(self, trained: keras.Model | None) -> keras.Model:
         classes = len(self.dataset.class_names)
         if trained is None:
-            return registry.create_model(self.run.model, classes)
+            return registry.create_model(
+                self.run.model, classes, self.dataset.train.images.shape[1:]
+            )
         before = trained.output_shape[-1]
         if before == classes:
             return trained
@@ -264,7 +275,7 @@ class _Training:
         return Augmentation(self.recipe.augment, self.run.seed, mixup, len(self.batches))
 
     def _evaluate(self, split: data.Split, verbose: str | int = "auto") -> report.Evaluation:
-        return report.evaluate(self.net, split, max(256, self.run.batch_size), verbose)
+        return report.evaluate(self.judge, split, max(256, self.run.batch_size), verbose)
 
     def validate(self) -> dict[str, float]:
         self.update_net()
@@ -293,13 +304,13 @@ class _Training:
 
     def update_net(self) -> None:
         """Bring the net up to date with the model in training."""
-        raw = self.model.get_weights()
+        raw = self.copy.get_weights()
         if not self.recipe.ema:
             self.net.set_weights(raw)
             return
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        self.net.set_weights(self.model.get_weights())
-        self.model.set_weights(raw)
+        self.net.set_weights(self.copy.get_weights())
+        self.copy.set_weights(raw)
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         if norms:
             # The running statistics are those of the weights as they were, not of their average.
@@ -337,8 +348,8 @@ class _Training:
             "classes": list(self.dataset.class_names),
             "images": self.dataset.counts(),
             "validation": self._validation_name(),
-            "parameters": report.parameters(self.model),
-            "macs": report.macs(self.model),
+            "parameters": report.parameters(self.net),
+            "macs": report.macs(self.net),
             "devices": {
                 "kind": self.devices.kind,
                 "count": self.devices.count,
@@ -404,7 +415,7 @@ class _Training:
             shares = (part.accuracy, 1 - part.accuracy, part.top5)
             rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (
-            f"{self._title()}: {report.parameters(self.model):,} parameters, recipe "
+            f"{self._title()}: {report.parameters(self.net):,} parameters, recipe "
             f"{self.recipe.name}, seed {self.run.seed}, "
             f"{len(history)} of {self.run.epochs} epochs, {status}"
         )

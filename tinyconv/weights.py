@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,76 +13,10 @@ import numpy as np
 from tinyconv import registry
 from tinyconv.atomic import check_writable, replacing
 from tinyconv.errors import InputError
+from tinyconv.maps import COUNTER, LAYOUTS, MAPS, SUFFIXES, WHOLE, Layer
 
 if TYPE_CHECKING:
     import keras
-
-Layer = tuple[str, str, str]  # name in Keras, name in PyTorch, layout of the kernel
-
-# How a Keras kernel lies in PyTorch, and back; the way back is told the Keras shape.
-LAYOUTS: dict[str, tuple[Callable, Callable]] = {
-    # (height, width, in, out) <-> (out, in, height, width); in is per group
-    "conv": (lambda k: k.transpose(3, 2, 0, 1), lambda t, _: t.transpose(2, 3, 1, 0)),
-    # (height, width, in, multiplier) <-> (in * multiplier, 1, height, width)
-    "depthwise": (
-        lambda k: k.transpose(2, 3, 0, 1).reshape(-1, 1, *k.shape[:2]),
-        lambda t, shape: t.reshape(*shape[2:], *shape[:2]).transpose(2, 3, 0, 1),
-    ),
-    # (in, out) <-> (out, in)
-    "dense": (lambda k: k.T, lambda t, _: t.T),
-    # (in, out) <-> (out, in, 1, 1)
-    "pointwise": (lambda k: k.T[:, :, None, None], lambda t, _: t[:, :, 0, 0].T),
-    # (1, 1, channels, 1) <-> (1, channels, 1, 1), one factor per channel
-    "scale": (lambda k: k.transpose(0, 2, 1, 3), lambda t, _: t.transpose(0, 2, 1, 3)),
-    # (channels,) in both
-    "norm": (lambda k: k, lambda t, _: t),
-}
-SUFFIXES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-COUNTER = "num_batches_tracked"  # a batch norm's, of no use to Keras
-
-
-def _tiniest(name: str) -> Iterator[Layer]:
-    yield "stem_conv", "conv1", "conv"
-    yield "stem_norm", "ln1.ln", "norm"
-    yield "downscale_conv", "dsconv", "conv"
-    yield "downscale_norm", "ln2.ln", "norm"
-    for index in range(6):
-        block, key = f"stage{index // 3 + 1}_block{index % 3 + 1}", f"l{index + 1}"
-        yield f"{block}_scale", f"{key}.rs", "scale"
-        yield f"{block}_dwconv3", f"{key}.dwconv1", "depthwise"
-        yield f"{block}_dwconv7", f"{key}.dwconv2", "depthwise"
-        yield f"{block}_dwconv19", f"{key}.dwconv3", "depthwise"
-        yield f"{block}_norm", f"{key}.ln.ln", "norm"
-        yield f"{block}_expand", f"{key}.fc1", "pointwise"
-        yield f"{block}_project", f"{key}.fc2", "pointwise"
-    yield "head_dense", "fc", "dense"
-
-
-def _resnet(name: str) -> Iterator[Layer]:
-    yield "stem_conv", "conv1", "conv"
-    yield "stem_norm", "bn1", "norm"
-    blocks = (int(name.removeprefix("resnet")) - 2) // 6
-    for stage in (1, 2, 3):
-        for number in range(blocks):
-            block, key = f"stage{stage}_block{number + 1}", f"layer{stage}.{number}"
-            for index in (1, 2):
-                yield f"{block}_conv{index}", f"{key}.conv{index}", "conv"
-                yield f"{block}_norm{index}", f"{key}.bn{index}", "norm"
-            if stage > 1 and number == 0:
-                yield f"{block}_shortcut_conv", f"{key}.downsample.0", "conv"
-                yield f"{block}_shortcut_norm", f"{key}.downsample.1", "norm"
-    yield "head_dense", "fc", "dense"
-
-
-# Family -> the map of a net of that family by its name; the head comes last.
-MAPS: dict[str, Callable[[str], Iterator[Layer]]] = {"tiniest": _tiniest, "resnet": _resnet}
 
 
 @dataclass(frozen=True)
@@ -101,18 +36,13 @@ class _Tensor:
 
 def _tensors(model: keras.Model) -> list[_Tensor]:
     """Every weight of `model`, in the order of its map."""
-    family = registry.find(model.name).family
-    if family not in MAPS:
-        raise InputError(f"{model.name} has no PyTorch original to exchange weights with.")
     tensors = []
     layers = {layer.name: layer for layer in model.layers}
-    for name, prefix, layout in MAPS[family](model.name):
+    for name, prefix, layout in _map(model.name):
         for variable in layers[name].weights if name in layers else ():
-            if layout == "scale":
-                tensors.append(_Tensor(prefix, layout, variable))
-            else:
-                own = layout if variable.name == "kernel" else "norm"
-                tensors.append(_Tensor(f"{prefix}.{SUFFIXES[variable.name]}", own, variable))
+            own = {"kernel": layout, "gain": "gain"}.get(variable.name, "norm")
+            key = prefix if layout in WHOLE else f"{prefix}.{SUFFIXES[variable.name]}"
+            tensors.append(_Tensor(key, own, variable))
     mapped = {id(tensor.variable) for tensor in tensors}
     if others := [weight.path for weight in model.weights if id(weight) not in mapped]:
         raise InputError(f"This {model.name} is not as it was made: it has {_some(others)}, too.")
@@ -140,6 +70,8 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
     if surplus := sorted(set(state) - expected):
         raise InputError(_mismatch(model, f"have {_some(surplus)} left over"))
     for tensor in tensors:
+        if tensor.layout == "position":
+            state[tensor.key] = _resampled(state[tensor.key], model)
         shape, right = state[tensor.key].shape, tensor.to_torch().shape
         if shape != right:
             raise InputError(
@@ -147,6 +79,36 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
             )
     for tensor in tensors:
         tensor.variable.assign(tensor.to_keras(state[tensor.key]))
+
+
+def load_body(model: keras.Model, state: Mapping[str, Any]) -> None:
+    """Fill all of `model` but its head, which stays as it is; `state` may have one of any width.
+
+    Raises:
+        InputError: as `load_torch`.
+    """
+    head = f"{_head(model.name)}."
+    body = {key: tensor for key, tensor in state.items() if not key.startswith(head)}
+    own = {t.key: t.to_torch() for t in _tensors(model) if t.key.startswith(head)}
+    load_torch(model, body | own)
+
+
+def _resampled(positions: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Position embeddings (1, 1 + tokens, channels) of a square image, for the images of `model`.
+
+    As timm does it: bicubic, smoothed where the image shrinks; the extra token's stays as it is.
+    """
+    height, width = model.get_layer("patch_conv").output.shape[1:3]
+    tokens = positions.shape[1] - 1 if positions.ndim == 3 else 0
+    side = math.isqrt(max(tokens, 0))
+    if tokens in (0, height * width) or side * side != tokens:
+        return positions
+    import keras
+
+    grid = positions[:, 1:].reshape(1, side, side, -1)
+    grid = keras.ops.image.resize(grid, (height, width), interpolation="bicubic", antialias=True)
+    grid = keras.ops.convert_to_numpy(grid).reshape(1, height * width, -1)
+    return np.concatenate([positions[:, :1], grid], axis=1)
 
 
 def _mismatch(model: keras.Model, what: str) -> str:
@@ -188,14 +150,23 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
 
 def num_classes(name: str, state: Mapping[str, Any]) -> int:
     """How many classes the net called `name` has by the weights in `state`."""
-    family = registry.find(name).family
-    if family not in MAPS:
-        raise InputError(f"{name} has no PyTorch original to exchange weights with.")
-    *_, (_, prefix, _) = MAPS[family](name)
-    key = f"{prefix}.bias"
+    key = f"{_head(name)}.bias"
     if key not in state or np.ndim(state[key]) != 1:
         raise InputError(f"These weights are not those of {name}: they lack {key}.")
     return len(state[key])
+
+
+def _head(name: str) -> str:
+    """What the head of the net called `name` is called in PyTorch."""
+    *_, (_, prefix, _) = _map(name)
+    return prefix
+
+
+def _map(name: str) -> Iterator[Layer]:
+    family = registry.find(name).family
+    if family not in MAPS:
+        raise InputError(f"{name} has no PyTorch original to exchange weights with.")
+    return MAPS[family](name)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

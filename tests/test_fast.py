@@ -1,0 +1,106 @@
+"""The fast twin answers, learns and draws as the net that it stands for."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tinyconv import create_model
+from tinyconv.fast import kernels
+from tinyconv.fast.twin import Fused, twin
+
+FUSED = {"cifar10_tiny": 11, "cifar10_tiny_half": 11, "tiniest": 9}  # layers that stand for blocks
+
+
+def shaken(name, **options):
+    """A net whose every weight matters: layer scales start at a millionth."""
+    net = create_model(name, **options)
+    rng = np.random.default_rng(0)
+    for weight in net.trainable_variables:
+        weight.assign(weight + 0.1 * rng.standard_normal(weight.shape))
+    return net
+
+
+def images(count, *shape):
+    return np.random.default_rng(1).integers(256, size=(count, *shape, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("shape", [(32, 32), (20, 12)])
+def test_same_answers_and_gradients(name, shape):
+    net = shaken(name, input_shape=(*shape, 3))
+    fast = twin(net)
+    assert sum(isinstance(layer, Fused) for layer in fast.layers) == FUSED[name]
+    assert {id(v) for v in fast.trainable_variables} == {id(v) for v in net.trainable_variables}
+    x, labels = images(9, *shape), np.arange(9)
+    answers, gradients = [], []
+    for model in (net, fast):
+        with tf.GradientTape() as tape:
+            logits = model(x, training=False)
+            loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            mean = tf.reduce_mean(loss)
+        answers.append(logits.numpy())
+        gradients.append(tape.gradient(mean, [v.value for v in net.trainable_variables]))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-5, atol=1e-5)
+    for variable, stock, fused in zip(net.trainable_variables, *gradients, strict=True):
+        limit = 1e-4 * abs(stock.numpy()).max()
+        np.testing.assert_allclose(fused, stock, rtol=0, atol=limit, err_msg=variable.path)
+
+
+def test_a_net_without_such_blocks_is_its_own_twin():
+    net = create_model("resnet20")
+    assert twin(net) is net
+
+
+def test_dropout_keeps_half_and_draws_anew():
+    keep = np.empty((2000, 64), np.float32)
+    for row in range(len(keep)):
+        kernels.draw(keep[row], np.uint32(row * 2654435761 % 2**32))
+    assert set(np.unique(keep)) == {0, 1}
+    assert keep.mean() == pytest.approx(0.5, abs=0.005)
+    np.testing.assert_allclose(keep.mean(axis=0), 0.5, atol=0.06)
+    assert abs(np.corrcoef(keep.T) - np.eye(64)).max() < 0.12
+    fast = twin(shaken("cifar10_tiny_half"))
+    x = np.repeat(images(1, 32, 32), 2, axis=0)
+    first, second = (fast(x, training=True).numpy() for _ in range(2))
+    assert abs(first[0] - first[1]).max() > 1e-2  # of one batch
+    assert abs(first - second).max() > 1e-2  # of two
+
+
+def test_dropout_has_the_gradient_of_what_it_kept():
+    """Against differences of the loss along one direction, with the same draws."""
+    fast = twin(shaken("cifar10_tiny_half"))
+    states = [v for v in fast.variables if v.name == "seed_generator_state"]
+    weights = [v for v in fast.trainable_variables if "stage1" in v.path or "fused" in v.path]
+    rng = np.random.default_rng(2)
+    direction = [rng.standard_normal(v.shape).astype(np.float32) for v in weights]
+    x = images(8, 32, 32)
+
+    def loss():
+        for state in states:
+            state.assign([3, 0])
+        return tf.reduce_mean(tf.square(fast(x, training=True)))
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    slope = sum(
+        float(tf.reduce_sum(g * d))
+        for g, d in zip(tape.gradient(value, [v.value for v in weights]), direction, strict=True)
+    )
+    step, values = 1e-4, []
+    for sign in (1, -2):
+        for variable, d in zip(weights, direction, strict=True):
+            variable.assign_add(sign * step * d)
+        values.append(float(loss()))
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("ours", "numpys", "low", "high"),
+    [("exp", np.exp, -20, 20), ("tanh", np.tanh, -12, 12)],
+)
+def test_mathematics(ours, numpys, low, high):
+    function = getattr(kernels, ours)
+    for x in np.linspace(low, high, 4001, dtype=np.float32):
+        exact = numpys(np.float64(x))
+        assert function(x) == pytest.approx(exact, rel=1e-6, abs=1e-7)

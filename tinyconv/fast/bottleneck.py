@@ -1,0 +1,345 @@
+"""The bottleneck of `cifar10_tiny`, forward and backward, as one function on one image.
+
+x + scale * (Dropout(GELU(LayerNorm(DepthwiseConv3x3(x)))) @ w + bias). The widened channels, up to
+eight times as much memory as the input, never leave the cache: the backward pass makes them anew.
+
+Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and in Keras as (C, M).
+"""
+
+import numpy as np
+
+from tinyconv.fast.kernels import (
+    PIXELS,
+    F,
+    U,
+    compiled,
+    draw,
+    erf,
+    exp,
+    mix,
+    normalize,
+    normalize_gradient,
+)
+
+
+@compiled
+def convolve(padded, kernel, bias, first, wide):
+    """Rows `first`.. of the depthwise convolution, to `wide` (rows, W, M, C)."""
+    for h in range(wide.shape[0]):
+        i = first + h
+        for j in range(wide.shape[1]):
+            for m in range(wide.shape[2]):
+                for c in range(wide.shape[3]):
+                    wide[h, j, m, c] = (
+                        bias[m, c]
+                        + padded[i, j, c] * kernel[0, 0, m, c]
+                        + padded[i, j + 1, c] * kernel[0, 1, m, c]
+                        + padded[i, j + 2, c] * kernel[0, 2, m, c]
+                        + padded[i + 1, j, c] * kernel[1, 0, m, c]
+                        + padded[i + 1, j + 1, c] * kernel[1, 1, m, c]
+                        + padded[i + 1, j + 2, c] * kernel[1, 2, m, c]
+                        + padded[i + 2, j, c] * kernel[2, 0, m, c]
+                        + padded[i + 2, j + 1, c] * kernel[2, 1, m, c]
+                        + padded[i + 2, j + 2, c] * kernel[2, 2, m, c]
+                    )
+
+
+@compiled
+def convolve_gradient_x(padded, kernel, dx):
+    """Adds to dx (H, W, C) what comes back through the convolution of `padded` (H+2, W+2, M, C)."""
+    for i in range(dx.shape[0]):
+        for j in range(dx.shape[1]):
+            for m in range(padded.shape[2]):
+                for c in range(dx.shape[2]):
+                    dx[i, j, c] += (
+                        padded[i + 2, j + 2, m, c] * kernel[0, 0, m, c]
+                        + padded[i + 2, j + 1, m, c] * kernel[0, 1, m, c]
+                        + padded[i + 2, j, m, c] * kernel[0, 2, m, c]
+                        + padded[i + 1, j + 2, m, c] * kernel[1, 0, m, c]
+                        + padded[i + 1, j + 1, m, c] * kernel[1, 1, m, c]
+                        + padded[i + 1, j, m, c] * kernel[1, 2, m, c]
+                        + padded[i, j + 2, m, c] * kernel[2, 0, m, c]
+                        + padded[i, j + 1, m, c] * kernel[2, 1, m, c]
+                        + padded[i, j, m, c] * kernel[2, 2, m, c]
+                    )
+
+
+@compiled
+def convolve_gradient_kernel(x, wide, dkernel):
+    """Adds to dkernel (3, 3, M, C) the products of padded x and padded `wide`, four at a time."""
+    height, width = x.shape[0] - 2, x.shape[1] - 2
+    fours = width - width % 4
+    for i in range(height):
+        for a in range(3):
+            for b in range(3):
+                for j in range(0, fours, 4):
+                    for m in range(wide.shape[2]):
+                        for c in range(x.shape[2]):
+                            dkernel[a, b, m, c] += (
+                                x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
+                                + x[i + a, j + b + 1, c] * wide[i + 1, j + 2, m, c]
+                                + x[i + a, j + b + 2, c] * wide[i + 1, j + 3, m, c]
+                                + x[i + a, j + b + 3, c] * wide[i + 1, j + 4, m, c]
+                            )
+                for j in range(fours, width):
+                    for m in range(wide.shape[2]):
+                        for c in range(x.shape[2]):
+                            dkernel[a, b, m, c] += x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
+
+
+@compiled
+def activate(normal, gamma, beta, keep, seed, dropout, active):
+    """Affine part, exact GELU and dropout of rows of normalized values."""
+    for p in range(normal.shape[0]):
+        if dropout:
+            draw(keep, mix(U(seed + U(p))))
+        for e in range(normal.shape[1]):
+            g = normal[p, e] * gamma[e] + beta[e]
+            active[p, e] = g * (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
+
+
+@compiled
+def activate_gradient(
+    normal, gamma, beta, keep, seed, dropout, inverse, active, wide, dgamma, dbeta, dbias
+):
+    """Fills `active`, and turns its gradient in `wide` into that of the convolution."""
+    for p in range(normal.shape[0]):
+        if dropout:
+            draw(keep, mix(U(seed + U(p))))
+        for e in range(normal.shape[1]):
+            g = normal[p, e] * gamma[e] + beta[e]
+            cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
+            pdf = exp(F(-0.5) * g * g) * F(0.7978845608028654) * keep[e]
+            active[p, e] = g * cdf
+            d = (cdf + g * pdf) * wide[p, e]
+            dgamma[e] += d * normal[p, e]
+            dbeta[e] += d
+            wide[p, e] = d * gamma[e]
+        normalize_gradient(wide[p], normal[p], inverse[p])
+        for e in range(normal.shape[1]):
+            dbias[e] += wide[p, e]
+
+
+@compiled
+def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbias, scale, y):
+    """y (B, H, W, C) of x; `index` is that of the first image in its batch."""
+    height, width, channels = x.shape[1:]
+    wide_channels = w.shape[0]
+    step = max(1, PIXELS // width)
+    padded = np.zeros((height + 2, width + 2, channels), F)
+    normals = np.empty((step * width, wide_channels), F)
+    actives = np.empty((step * width, wide_channels), F)
+    inverse = np.empty(step * width, F)
+    keep = np.full(wide_channels, F(0.5))
+    for image in range(x.shape[0]):
+        padded[1:-1, 1:-1] = x[image]
+        drawn = mix(U(seed + mix(U(index + image))))
+        for top in range(0, height, step):
+            rows = min(step, height - top)
+            normal, active = normals[: rows * width], actives[: rows * width]
+            convolve(
+                padded, kernel, bias, top, normal.reshape(rows, width, bias.shape[0], channels)
+            )
+            normalize(normal, inverse, epsilon)
+            activate(normal, gamma, beta, keep, mix(U(drawn + U(top))), dropout, active)
+            source = x[image, top : top + rows].reshape(rows * width, channels)
+            target = y[image, top : top + rows].reshape(rows * width, channels)
+            np.dot(active, w, target)
+            for p in range(rows * width):
+                for c in range(channels):
+                    target[p, c] = source[p, c] + scale[c] * (target[p, c] + wbias[c])
+
+
+@compiled
+def backward(
+    x,
+    index,
+    seed,
+    dropout,
+    epsilon,
+    kernel,
+    bias,
+    gamma,
+    beta,
+    scaled,
+    dy,
+    dx,
+    dkernel,
+    dbias,
+    dgamma,
+    dbeta,
+    products,
+    sums,
+):
+    """Gradients of `forward`, of which those of weights are added to what is there.
+
+    `scaled` is (w * scale) transposed; `products` is the transposed activations times dy, and
+    `sums` dy summed over pixels, from which the caller has those of w, its bias and the scale.
+    """
+    height, width, channels = x.shape[1:]
+    multiplier, wide_channels = bias.shape[0], scaled.shape[1]
+    step = max(1, PIXELS // width)
+    padded = np.zeros((height + 2, width + 2, channels), F)
+    back = np.zeros((height + 2, width + 2, multiplier, channels), F)
+    normals = np.empty((step * width, wide_channels), F)
+    actives = np.empty((step * width, wide_channels), F)
+    wides = np.empty((step * width, wide_channels), F)
+    product = np.empty((wide_channels, channels), F)
+    inverse = np.empty(step * width, F)
+    keep = np.full(wide_channels, F(0.5))
+    for image in range(x.shape[0]):
+        padded[1:-1, 1:-1] = x[image]
+        drawn = mix(U(seed + mix(U(index + image))))
+        for top in range(0, height, step):
+            rows = min(step, height - top)
+            pixels = rows * width
+            normal, active, wide = normals[:pixels], actives[:pixels], wides[:pixels]
+            convolve(padded, kernel, bias, top, normal.reshape(rows, width, multiplier, channels))
+            normalize(normal, inverse, epsilon)
+            gradient = dy[image, top : top + rows].reshape(pixels, channels)
+            np.dot(gradient, scaled, wide)
+            activate_gradient(
+                normal,
+                gamma,
+                beta,
+                keep,
+                mix(U(drawn + U(top))),
+                dropout,
+                inverse,
+                active,
+                wide,
+                dgamma,
+                dbeta,
+                dbias,
+            )
+            np.dot(active.T, gradient, product)
+            products += product
+            for p in range(pixels):
+                for c in range(channels):
+                    sums[c] += gradient[p, c]
+            back[top + 1 : top + 1 + rows, 1:-1] = wide.reshape(rows, width, multiplier, channels)
+        convolve_gradient_kernel(padded, back, dkernel)
+        dx[image] = dy[image]
+        convolve_gradient_x(back, kernel, dx[image])
+
+
+class Bottleneck:
+    """The fused block over a batch; arrays of weights are as Keras has them.
+
+    Args:
+        epsilon: of the layer norm.
+    """
+
+    roles = ("dwconv", "norm", "gelu", "dropout", "dense", "scale", "add")
+    weights = (
+        ("dwconv", "kernel"),
+        ("dwconv", "bias"),
+        ("norm", "gamma"),
+        ("norm", "beta"),
+        ("dense", "kernel"),
+        ("dense", "bias"),
+        ("scale", "kernel"),
+    )
+
+    def __init__(self, layers):
+        self.epsilon = F(layers["norm"].epsilon)
+        self.dropout = layers["dropout"]
+
+    @staticmethod
+    def fits(layers):
+        """Whether layers of these roles are exactly what is fused here."""
+        dwconv, norm, dropout = layers["dwconv"], layers["norm"], layers["dropout"]
+        return (
+            dwconv.kernel_size == (3, 3)
+            and dwconv.strides == dwconv.dilation_rate == (1, 1)
+            and dwconv.padding == "same"
+            and norm.axis in (-1, 3, [3], [-1])
+            and dropout.rate == 0.5
+            and dropout.noise_shape is None
+            and layers["gelu"].activation.__name__ == "gelu"
+            and layers["scale"].kernel_size == (1, 1)
+        )
+
+    @staticmethod
+    def _inner(kernel, bias, gamma, beta, w):
+        """Weights with channels in the order (M, C)."""
+        channels, multiplier = kernel.shape[2:]
+
+        def turn(vector):
+            return np.ascontiguousarray(vector.reshape(channels, multiplier).T)
+
+        return (
+            np.ascontiguousarray(kernel.transpose(0, 1, 3, 2)),
+            turn(bias),
+            turn(gamma).reshape(-1),
+            turn(beta).reshape(-1),
+            w.reshape(channels, multiplier, -1).transpose(1, 0, 2).reshape(w.shape),
+        )
+
+    def forward(self, split, seed, dropout, x, kernel, bias, gamma, beta, w, wbias, scale):
+        y = np.empty_like(x)
+        inner = self._inner(kernel, bias, gamma, beta, w)
+        scale = scale.reshape(-1)
+
+        def part(images):
+            forward(
+                x[images],
+                images.start,
+                seed,
+                dropout,
+                self.epsilon,
+                *inner,
+                wbias,
+                scale,
+                y[images],
+            )
+
+        split(part, len(x))
+        return y
+
+    def backward(self, split, seed, dropout, dy, x, kernel, bias, gamma, beta, w, wbias, scale):
+        dx = np.empty_like(x)
+        kernel_, bias_, gamma_, beta_, w_ = self._inner(kernel, bias, gamma, beta, w)
+        factors = scale.reshape(-1)
+        scaled = np.ascontiguousarray((w_ * factors).T)
+
+        def part(images):
+            sums = [
+                np.zeros_like(a) for a in (kernel_, bias_.reshape(-1), gamma_, beta_, w_, wbias)
+            ]
+            backward(
+                x[images],
+                images.start,
+                seed,
+                dropout,
+                self.epsilon,
+                kernel_,
+                bias_,
+                gamma_,
+                beta_,
+                scaled,
+                dy[images],
+                dx[images],
+                *sums,
+            )
+            return sums
+
+        dkernel, dbias, dgamma, dbeta, products, sums = map(
+            sum, zip(*split(part, len(x)), strict=True)
+        )
+        channels, multiplier = kernel.shape[2:]
+
+        def turn(vector):
+            return vector.reshape(multiplier, channels).T.reshape(-1)
+
+        products = products.reshape(multiplier, channels, -1).transpose(1, 0, 2).reshape(w.shape)
+        return (
+            dx,
+            dkernel.transpose(0, 1, 3, 2),
+            turn(dbias),
+            turn(dgamma),
+            turn(dbeta),
+            products * factors,
+            sums * factors,
+            ((w * products).sum(axis=0) + wbias * sums).reshape(scale.shape),
+        )

@@ -1,0 +1,123 @@
+"""The grouped 4x4 convolution of stride 2 between the stages of `tiniest`, forward and backward.
+
+Shapes: image (H, W, G * I) to (H / 2, W / 2, G * O), G groups of I channels in and O out. Here the
+groups lie innermost, (H + 2, W + 2, I, G): what is done to one group is done to all at once.
+"""
+
+import numpy as np
+
+from tinyconv.fast.kernels import F, compiled
+
+
+@compiled
+def place(image, padded):
+    """The image (H, W, G * I) into the middle of a plane (H + 2, W + 2, I, G)."""
+    inner, groups = padded.shape[2:]
+    for h in range(image.shape[0]):
+        for w in range(image.shape[1]):
+            for i in range(inner):
+                for g in range(groups):
+                    padded[h + 1, w + 1, i, g] = image[h, w, g * inner + i]
+
+
+@compiled
+def forward(x, kernel, bias, y):
+    """y (B, H / 2, W / 2, G * O) of x; kernel is (4, 4, I, O, G) and bias (O, G)."""
+    inner, outer, groups = kernel.shape[2:]
+    padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
+    total = np.empty((outer, groups), F)
+    for image in range(x.shape[0]):
+        place(x[image], padded)
+        for h in range(y.shape[1]):
+            for w in range(y.shape[2]):
+                total[:] = bias
+                for a in range(4):
+                    for b in range(4):
+                        for i in range(inner):
+                            source = padded[2 * h + a, 2 * w + b, i]
+                            for o in range(outer):
+                                for g in range(groups):
+                                    total[o, g] += source[g] * kernel[a, b, i, o, g]
+                for o in range(outer):
+                    for g in range(groups):
+                        y[image, h, w, g * outer + o] = total[o, g]
+
+
+@compiled
+def backward(x, kernel, dy, dx, dkernel, dbias):
+    inner, outer, groups = kernel.shape[2:]
+    padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
+    back = np.empty_like(padded)
+    gradient = np.empty((outer, groups), F)
+    for image in range(x.shape[0]):
+        place(x[image], padded)
+        back[:] = F(0)
+        for h in range(dy.shape[1]):
+            for w in range(dy.shape[2]):
+                for o in range(outer):
+                    for g in range(groups):
+                        gradient[o, g] = dy[image, h, w, g * outer + o]
+                        dbias[o, g] += gradient[o, g]
+                for a in range(4):
+                    for b in range(4):
+                        for i in range(inner):
+                            source = padded[2 * h + a, 2 * w + b, i]
+                            target = back[2 * h + a, 2 * w + b, i]
+                            for o in range(outer):
+                                for g in range(groups):
+                                    target[g] += gradient[o, g] * kernel[a, b, i, o, g]
+                                    dkernel[a, b, i, o, g] += gradient[o, g] * source[g]
+        for h in range(x.shape[1]):
+            for w in range(x.shape[2]):
+                for i in range(inner):
+                    for g in range(groups):
+                        dx[image, h, w, g * inner + i] = back[h + 1, w + 1, i, g]
+
+
+class Grouped:
+    """Zero padding by one pixel and the convolution over a batch."""
+
+    roles = ("pad", "conv")
+    weights = (("conv", "kernel"), ("conv", "bias"))
+
+    def __init__(self, layers):
+        self.groups = layers["conv"].groups
+
+    @staticmethod
+    def fits(layers):
+        """Whether layers of these roles are exactly what is fused here."""
+        pad, conv = layers["pad"], layers["conv"]
+        return (
+            pad.padding == ((1, 1), (1, 1))
+            and conv.kernel_size == (4, 4)
+            and conv.strides == (2, 2)
+            and conv.groups > 1
+            and conv.use_bias
+        )
+
+    def _inner(self, kernel, bias):
+        """(4, 4, I, G * O) -> (4, 4, I, O, G)."""
+        split = kernel.reshape(*kernel.shape[:3], self.groups, -1)
+        return (
+            np.ascontiguousarray(split.swapaxes(-1, -2)),
+            np.ascontiguousarray(bias.reshape(self.groups, -1).T),
+        )
+
+    def forward(self, split, seed, dropout, x, kernel, bias):
+        batch, height, width, _ = x.shape
+        y = np.empty((batch, height // 2, width // 2, len(bias)), F)
+        inner = self._inner(kernel, bias)
+        split(lambda images: forward(x[images], *inner, y[images]), batch)
+        return y
+
+    def backward(self, split, seed, dropout, dy, x, kernel, bias):
+        dx = np.empty_like(x)
+        kernel_, bias_ = self._inner(kernel, bias)
+
+        def part(images):
+            sums = np.zeros_like(kernel_), np.zeros_like(bias_)
+            backward(x[images], kernel_, dy[images], dx[images], *sums)
+            return sums
+
+        dkernel, dbias = map(sum, zip(*split(part, len(x)), strict=True))
+        return dx, dkernel.swapaxes(-1, -2).reshape(kernel.shape), dbias.T.reshape(-1)

@@ -1,0 +1,140 @@
+"""What the fused blocks share, compiled by Numba: vectorized mathematics, layer norm, dropout.
+
+Everything works on rows (pixels, channels) of float32 in C order, one image at a time on one
+thread, so that what a block computes between its input and its output stays in the cache.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+F = np.float32
+U = np.uint32
+compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+inlined = njit(inline="always", fastmath=True, nogil=True, error_model="numpy")
+
+PIXELS = 256  # that a block handles at a time: few enough for the cache, enough for the matrices
+
+
+@intrinsic
+def _float_of_bits(context, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@inlined
+def clip(x, low, high):
+    x = x if x > low else low
+    return x if x < high else high
+
+
+@inlined
+def exp(x):
+    """e to the x, for x in -80..80, within 3e-7 of itself."""
+    turns = clip(x, F(-80), F(80)) * F(1.4426950408889634)  # in powers of two
+    whole = np.floor(turns + F(0.5))
+    r = (turns - whole) * F(0.6931471805599453)
+    y = F(1 / 720)
+    for inverse in (F(1 / 120), F(1 / 24), F(1 / 6), F(1 / 2), F(1), F(1)):
+        y = y * r + inverse
+    return y * _float_of_bits((np.int32(whole) + np.int32(127)) << np.int32(23))
+
+
+@inlined
+def erf(x):
+    """The error function within 2e-7, by the rational function that Eigen (MPL-2.0) takes."""
+    x = clip(x, F(-4), F(4))
+    s = x * x
+    p = F(-2.72614225801306e-10)
+    for c in (
+        F(2.77068142495902e-08),
+        F(-2.10102402082508e-06),
+        F(-5.69250639462346e-05),
+        F(-7.34990630326855e-04),
+        F(-2.95459980854025e-03),
+        F(-1.60960333262415e-02),
+    ):
+        p = p * s + c
+    q = F(-1.45660718464996e-05)
+    for c in (
+        F(-2.13374055278905e-04),
+        F(-1.68282697438203e-03),
+        F(-7.37332916720468e-03),
+        F(-1.42647390514189e-02),
+    ):
+        q = q * s + c
+    return x * p / q
+
+
+@inlined
+def tanh(x):
+    """The hyperbolic tangent within 2e-7 of itself, as Eigen (MPL-2.0) takes it."""
+    x = clip(x, F(-7.9), F(7.9))
+    s = x * x
+    p = F(-2.76076847742355e-16)
+    for c in (
+        F(2.00018790482477e-13),
+        F(-8.60467152213735e-11),
+        F(5.12229709037114e-08),
+        F(1.48572235717979e-05),
+        F(6.37261928875436e-04),
+        F(4.89352455891786e-03),
+    ):
+        p = p * s + c
+    q = F(1.19825839466702e-06)
+    for c in (F(1.18534705686654e-04), F(2.26843463243900e-03), F(4.89352518554385e-03)):
+        q = q * s + c
+    return x * p / q
+
+
+@inlined
+def mix(h):
+    """32 bits well stirred (the lowbias32 hash of https://nullprogram.com/blog/2018/07/31/)."""
+    h = U((h ^ (h >> U(16))) * U(0x7FEB352D))  # Numba makes 64 bits of a product
+    h = U((h ^ (h >> U(15))) * U(0x846CA68B))
+    return U(h ^ (h >> U(16)))
+
+
+@compiled
+def draw(keep, seed):
+    """Half of `keep` becomes 1 and half 0, by one hashed bit per element."""
+    for i in range(keep.shape[0]):
+        h = U(U(seed + U(i)) * U(0x9E3779B1))
+        h = U((h ^ (h >> U(15))) * U(0x85EBCA6B))
+        keep[i] = F(h >> U(31))
+
+
+@compiled
+def normalize(rows, inverse, epsilon):
+    """Layer norm in place, without its affine part; `inverse` becomes 1 / deviation of each row."""
+    width = rows.shape[1]
+    for p in range(rows.shape[0]):
+        total = F(0)
+        for c in range(width):
+            total += rows[p, c]
+        mean = total / F(width)
+        total = F(0)
+        for c in range(width):
+            difference = rows[p, c] - mean
+            total += difference * difference
+        scale = F(1) / np.sqrt(total / F(width) + epsilon)
+        inverse[p] = scale
+        for c in range(width):
+            rows[p, c] = (rows[p, c] - mean) * scale
+
+
+@inlined
+def normalize_gradient(row, normal, inverse):
+    """From the gradient of normalized values to that of the values themselves, in place."""
+    width = row.shape[0]
+    first, second = F(0), F(0)
+    for c in range(width):
+        first += row[c]
+        second += row[c] * normal[c]
+    first /= F(width)
+    second /= F(width)
+    for c in range(width):
+        row[c] = (row[c] - first - normal[c] * second) * inverse

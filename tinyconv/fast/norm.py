@@ -1,0 +1,71 @@
+"""Layer norm over the channels, forward and backward, as one pass over each pixel."""
+
+import numpy as np
+
+from tinyconv.fast.kernels import F, compiled, normalize, normalize_gradient
+
+
+@compiled
+def forward(rows, epsilon, gamma, beta, y):
+    inverse = np.empty(1, F)
+    for p in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            y[p, c] = rows[p, c]
+        normalize(y[p : p + 1], inverse, epsilon)
+        for c in range(rows.shape[1]):
+            y[p, c] = y[p, c] * gamma[c] + beta[c]
+
+
+@compiled
+def backward(rows, epsilon, gamma, dy, dx, dgamma, dbeta):
+    inverse = np.empty(1, F)
+    normal = np.empty((1, rows.shape[1]), F)
+    for p in range(rows.shape[0]):
+        for c in range(rows.shape[1]):
+            normal[0, c] = rows[p, c]
+        normalize(normal, inverse, epsilon)
+        for c in range(rows.shape[1]):
+            dgamma[c] += dy[p, c] * normal[0, c]
+            dbeta[c] += dy[p, c]
+            dx[p, c] = dy[p, c] * gamma[c]
+        normalize_gradient(dx[p], normal[0], inverse[0])
+
+
+class Norm:
+    """Layer norm over a batch (B, H, W, C)."""
+
+    roles = ("norm",)
+    weights = (("norm", "gamma"), ("norm", "beta"))
+
+    def __init__(self, layers):
+        self.epsilon = F(layers["norm"].epsilon)
+
+    @staticmethod
+    def fits(layers):
+        """Whether it is a layer norm over the channels of images."""
+        norm = layers["norm"]
+        return type(norm).__name__ == "LayerNormalization" and len(norm.input.shape) == 4
+
+    def forward(self, split, seed, dropout, x, gamma, beta):
+        y = np.empty_like(x)
+        width = x.shape[-1]
+
+        def part(images):
+            rows, out = x[images].reshape(-1, width), y[images].reshape(-1, width)
+            forward(rows, self.epsilon, gamma, beta, out)
+
+        split(part, len(x))
+        return y
+
+    def backward(self, split, seed, dropout, dy, x, gamma, beta):
+        dx = np.empty_like(x)
+        width = x.shape[-1]
+
+        def part(images):
+            dgamma, dbeta = np.zeros_like(gamma), np.zeros_like(beta)
+            rows, back, out = (a[images].reshape(-1, width) for a in (x, dy, dx))
+            backward(rows, self.epsilon, gamma, back, out, dgamma, dbeta)
+            return dgamma, dbeta
+
+        dgamma, dbeta = map(sum, zip(*split(part, len(x)), strict=True))
+        return dx, dgamma, dbeta

@@ -1,0 +1,131 @@
+"""What timm's families share: normalized images, PyTorch's padding, squeeze-excite, the head.
+
+Source: https://github.com/huggingface/pytorch-image-models (timm, Apache-2.0).
+"""
+
+import keras
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation
+INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def image(input_shape, mean_std):
+    """The input of a net, raw RGB in 0..255, and the same normalized."""
+    inputs = keras.Input(input_shape, name="image")
+    mean, std = mean_std
+    x = keras.layers.Rescaling(
+        scale=[1 / (255 * s) for s in std],
+        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        name="normalize",
+    )(inputs)
+    return inputs, x
+
+
+def normal(fan):
+    """He's start for `fan` weights per unit: normal, of variance 2 / fan."""
+    return keras.initializers.RandomNormal(stddev=(2 / fan) ** 0.5)
+
+
+def pad(x, kernel, stride, name):
+    """PyTorch's padding of a strided 3x3 window: one pixel on every side, not the end alone."""
+    if stride == 1 or kernel == 1:
+        return x
+    return keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+
+
+def conv(x, width, kernel, stride, name):
+    """A convolution without bias; (H, W) -> (H / stride, W / stride), rounded up."""
+    x = pad(x, kernel, stride, name)
+    return keras.layers.Conv2D(
+        width,
+        kernel,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        use_bias=False,
+        kernel_initializer=normal(kernel * kernel * width),
+        name=name,
+    )(x)
+
+
+def dwconv(x, kernel, stride, name):
+    """A depthwise convolution without bias, padded like `conv`."""
+    x = pad(x, kernel, stride, name)
+    return keras.layers.DepthwiseConv2D(
+        kernel,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        use_bias=False,
+        depthwise_initializer=normal(kernel * kernel),
+        name=name,
+    )(x)
+
+
+def halve(x, name):
+    """The mean of each 2x2; at an odd border, of what is there."""
+    return keras.layers.AveragePooling2D(2, padding="same", name=name)(x)
+
+
+def batch_norm(x, name, gamma="ones"):
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name
+    )(x)
+
+
+def relu(x, name):
+    return keras.layers.ReLU(name=name)(x)
+
+
+def residual(x, convs, name, excite=None, hidden=None):
+    """ReLU(x + the last of several convolutions), each under batch norm.
+
+    `convs` lists (width, kernel, stride). Where the shape changes, x is projected: means of 2x2
+    pixels, then a 1x1 convolution. Convolution number `excite`, from 1 up, is followed by
+    squeeze-excite with `hidden` channels.
+    """
+    shortcut, before = x, x.shape[1:]
+    for number, (width, kernel, stride) in enumerate(convs, 1):
+        last = number == len(convs)
+        x = conv(x, width, kernel, stride, f"{name}_conv{number}")
+        x = batch_norm(x, f"{name}_norm{number}", gamma="zeros" if last else "ones")
+        if not last:
+            x = relu(x, f"{name}_relu{number}")
+        if number == excite:
+            x = squeeze_excite(x, hidden, "relu", lambda _, out: normal(out), f"{name}_se")
+    if x.shape[1:] != before:
+        if x.shape[1:3] != before[:2]:
+            shortcut = halve(shortcut, f"{name}_shortcut_pool")
+        shortcut = conv(shortcut, x.shape[-1], 1, 1, f"{name}_shortcut_conv")
+        shortcut = batch_norm(shortcut, f"{name}_shortcut_norm")
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    return relu(x, f"{name}_relu")
+
+
+def squeeze_excite(x, hidden, activation, initializer, name):
+    """x times a gate in 0..1 per channel, read off the means of all channels.
+
+    Paper: https://arxiv.org/abs/1709.01507. `initializer(fan_in, fan_out)` starts the kernels.
+    """
+    width = x.shape[-1]
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    gate = keras.layers.Dense(
+        hidden,
+        activation=activation,
+        kernel_initializer=initializer(width, hidden),
+        name=f"{name}_reduce",
+    )(gate)  # (1, 1, C) -> (1, 1, hidden)
+    gate = keras.layers.Dense(
+        width,
+        activation="sigmoid",
+        kernel_initializer=initializer(hidden, width),
+        name=f"{name}_expand",
+    )(gate)  # -> (1, 1, C)
+    return keras.layers.Multiply(name=f"{name}_gate")([x, gate])
+
+
+def classifier(x, num_classes, initializer):
+    """The logits, in float32 whatever the rest computes in; without classes, x itself."""
+    if not num_classes:
+        return x
+    return keras.layers.Dense(
+        num_classes, kernel_initializer=initializer, dtype="float32", name="head_dense"
+    )(x)

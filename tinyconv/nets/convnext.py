@@ -1,0 +1,86 @@
+"""timm's tiny ConvNeXts: a net of large depthwise convolutions that mixes channels like an MLP.
+
+Paper: https://arxiv.org/abs/2201.03545. Rebuilt after timm (Apache-2.0),
+https://huggingface.co/timm, whose weights they take:
+
+| net            | parameters | ImageNet top-1 at 160x160 | at 192x192 |
+|----------------|------------|---------------------------|------------|
+| test_convnext  | 272,128    | 47.76%                    | 48.53%     |
+| test_convnext2 | 477,800    | 53.51%                    | 53.62%     |
+| test_convnext3 | 468,840    | 53.33%                    | 54.56%     |
+
+Parameters are for 1000 classes, accuracies are timm's own.
+"""
+
+import keras
+from keras import ops
+
+from tinyconv.nets import blocks
+
+
+def start():
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def norm(x, name):
+    return keras.layers.LayerNormalization(epsilon=1e-5, name=name)(x)
+
+
+def patches(x, width, size, name):
+    """One vector of `width` for each square of `size` pixels; a rest at the border is left out."""
+    return keras.layers.Conv2D(width, size, strides=size, kernel_initializer=start(), name=name)(x)
+
+
+def block(x, kernel, activation, name):
+    """x + scale * Dense(activation(Dense(LayerNorm(DepthwiseConv(x))))); the middle is 4C wide."""
+    shortcut, width = x, x.shape[-1]
+    x = keras.layers.DepthwiseConv2D(
+        kernel, padding="same", depthwise_initializer=start(), name=f"{name}_dwconv"
+    )(x)
+    x = norm(x, f"{name}_norm")
+    x = keras.layers.Dense(4 * width, kernel_initializer=start(), name=f"{name}_expand")(x)
+    x = activation(x)
+    x = keras.layers.Dense(width, kernel_initializer=start(), name=f"{name}_project")(x)
+    # One factor per channel: a 1x1 depthwise convolution is the fastest stock layer for that.
+    x = keras.layers.DepthwiseConv2D(
+        1,
+        use_bias=False,
+        depthwise_initializer=keras.initializers.Constant(1e-6),
+        name=f"{name}_scale",
+    )(x)
+    return keras.layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def network(name, depths, widths, kernels, activation, num_classes, input_shape):
+    """The net for its four stages; shapes below are those of `test_convnext2` at 160x160."""
+    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    x = patches(x, widths[0], 4, "stem_conv")  # (160, 160, 3) -> (40, 40, 32)
+    x = norm(x, "stem_norm")
+    for stage, (depth, width, kernel) in enumerate(zip(depths, widths, kernels, strict=True), 1):
+        if stage > 1:  # -> (20, 20, 64) -> (10, 10, 96) -> (5, 5, 128)
+            x = norm(x, f"downscale{stage - 1}_norm")
+            x = patches(x, width, 2, f"downscale{stage - 1}_conv")
+        for number in range(1, depth + 1):
+            x = block(x, kernel, activation, f"stage{stage}_block{number}")
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 128) -> (128,)
+    x = norm(x, "head_norm")
+    return keras.Model(inputs, blocks.classifier(x, num_classes, start()), name=name)
+
+
+def gelu_tanh(x):
+    return ops.gelu(x, approximate=True)
+
+
+def test_convnext(*size):
+    depths, widths, kernels = (1, 2, 4, 2), (24, 32, 48, 64), (7, 7, 7, 7)
+    return network("test_convnext", depths, widths, kernels, gelu_tanh, *size)
+
+
+def test_convnext2(*size):
+    depths, widths, kernels = (1, 1, 1, 1), (32, 64, 96, 128), (7, 7, 7, 7)
+    return network("test_convnext2", depths, widths, kernels, gelu_tanh, *size)
+
+
+def test_convnext3(*size):
+    depths, widths, kernels = (1, 1, 1, 1), (32, 64, 96, 128), (7, 5, 5, 3)
+    return network("test_convnext3", depths, widths, kernels, ops.silu, *size)

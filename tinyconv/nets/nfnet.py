@@ -1,0 +1,84 @@
+"""timm's tiny NFNet: no normalization; the convolutions keep their own kernels in order.
+
+Paper: https://arxiv.org/abs/2102.06171. Rebuilt after timm (Apache-2.0),
+https://huggingface.co/timm/test_nfnet.r160_in1k, whose weights it takes.
+
+| net        | parameters | ImageNet top-1 at 160x160 | at 192x192 |
+|------------|------------|---------------------------|------------|
+| test_nfnet | 383,080    | 47.62%                    | 48.30%     |
+
+Parameters are for 1000 classes, accuracies are timm's own.
+"""
+
+import keras
+
+from tinyconv.layers import StandardizedConv2D
+from tinyconv.nets import blocks
+
+SILU = 1.7881293296813965  # the SiLU of normal noise has a standard deviation of 1 / SILU
+ALPHA = 0.2  # the share of a block's answer that is added to its shortcut
+GROUP = 8  # channels of a group in the 3x3 convolutions
+
+
+def conv(x, width, kernel, stride, name, group=None, gain="ones"):
+    before = x.shape[-1]
+    x = blocks.pad(x, kernel, stride, name)
+    return StandardizedConv2D(
+        width,
+        kernel,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        groups=before // group if group else 1,
+        scale=SILU,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1.0, mode="fan_in", distribution="untruncated_normal"
+        ),
+        gain_initializer=gain,
+        name=name,
+    )(x)
+
+
+def silu(x, name):
+    return keras.layers.Activation("silu", name=name)(x)
+
+
+def excite_initializer(fan_in, fan_out):
+    return keras.initializers.RandomNormal(stddev=fan_in**-0.5)
+
+
+def block(x, width, stride, variance, name):
+    """shortcut + ALPHA * 2 * SqueezeExcite(four convolutions); the gain of the last starts at 0.
+
+    `variance` is what x has at the start of training, and is brought back to one.
+    """
+    middle = width // 4
+    x = silu(x, f"{name}_silu1")
+    x = keras.layers.Rescaling(variance**-0.5, name=f"{name}_beta")(x)
+    shortcut = blocks.halve(x, f"{name}_shortcut_pool") if stride == 2 else x
+    shortcut = conv(shortcut, width, 1, 1, f"{name}_shortcut_conv")
+    x = conv(x, middle, 1, 1, f"{name}_conv1")
+    x = silu(x, f"{name}_silu2")
+    x = conv(x, middle, 3, stride, f"{name}_conv2", GROUP)
+    x = silu(x, f"{name}_silu3")
+    x = conv(x, middle, 3, 1, f"{name}_conv3", GROUP)
+    x = silu(x, f"{name}_silu4")
+    x = conv(x, width, 1, 1, f"{name}_conv4", gain="zeros")
+    x = blocks.squeeze_excite(x, middle, "relu", excite_initializer, f"{name}_se")
+    x = keras.layers.Rescaling(2 * ALPHA, name=f"{name}_alpha")(x)
+    return keras.layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def test_nfnet(num_classes, input_shape):
+    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    x = conv(x, 16, 3, 2, "stem_conv1")  # (160, 160, 3) -> (80, 80, 16)
+    for number, (width, stride) in enumerate(((32, 1), (64, 1), (128, 2)), 2):
+        x = silu(x, f"stem_silu{number}")
+        x = conv(x, width, 3, stride, f"stem_conv{number}")  # -> (40, 40, 128)
+    for stage, width in enumerate((32, 64, 96, 128), 1):  # -> (40, 40, 32) -> ... -> (5, 5, 128)
+        stride, variance = (1, 1.0) if stage == 1 else (2, 1 + ALPHA**2)
+        x = block(x, width, stride, variance, f"stage{stage}_block1")
+    x = conv(x, 192, 1, 1, "head_conv")
+    x = silu(x, "head_silu")
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 192) -> (192,)
+    start = keras.initializers.RandomNormal(stddev=0.01)
+    return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_nfnet")

@@ -1,0 +1,145 @@
+"""timm's tiny vision transformers: an image as a sentence of 16x16-pixel words.
+
+Papers: https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2309.16588 (registers) and
+https://arxiv.org/abs/2103.17239 (layer scale). Rebuilt after timm (Apache-2.0),
+https://huggingface.co/timm, whose weights they take:
+
+| net       | parameters | ImageNet top-1 at 160x160 | at 192x192 | logits are read off |
+|-----------|------------|---------------------------|------------|---------------------|
+| test_vit  | 371,240    | 40.95%                    | 41.98%     | a class token       |
+| test_vit2 | 455,720    | 42.23%                    | 43.45%     | the patches' mean   |
+| test_vit3 | 930,280    | 56.89%                    | 58.12%     | attention to all    |
+
+Parameters are for 1000 classes, accuracies are timm's own. An extra token that is no class token is
+a register: it takes part, and test_vit2's mean leaves it out.
+"""
+
+import keras
+from keras import ops
+
+from tinyconv.nets import blocks
+
+PATCH = 16  # pixels
+
+
+def start():
+    return keras.initializers.RandomNormal(stddev=0.02)
+
+
+def norm(x, name):
+    return keras.layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+
+
+def dense(x, width, name):
+    return keras.layers.Dense(width, kernel_initializer=start(), name=name)(x)
+
+
+def learned(one, tokens, width, stddev, name):
+    """(B, tokens, width), the same learned numbers for every image: a dense layer's answer to 1."""
+    return keras.layers.EinsumDense(
+        "bi,inc->bnc",
+        output_shape=(tokens, width),
+        kernel_initializer=keras.initializers.RandomNormal(stddev=stddev),
+        name=name,
+    )(one)
+
+
+def split_heads(x, parts, heads, name):
+    """(B, N, parts * C) -> `parts` tensors (B, N, heads, C / heads)."""
+    shape = (x.shape[1], parts, heads, x.shape[2] // parts // heads)
+    return ops.unstack(keras.layers.Reshape(shape, name=name)(x), parts, axis=2)
+
+
+def join_heads(x, name):
+    return keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name=name)(x)
+
+
+def attention(x, heads, name):
+    """Every token asks all tokens: Dense(softmax(q k) v) with q, k, v = Dense(x), head by head."""
+    width = x.shape[-1]
+    q, k, v = split_heads(dense(x, 3 * width, f"{name}_qkv"), 3, heads, f"{name}_split")
+    x = join_heads(ops.dot_product_attention(q, k, v), f"{name}_join")  # -> (B, N, C)
+    return dense(x, width, f"{name}_project")
+
+
+def mlp(x, hidden, name):
+    width = x.shape[-1]
+    x = dense(x, hidden, f"{name}_expand")
+    x = keras.layers.Activation("gelu", name=f"{name}_gelu")(x)
+    return dense(x, width, f"{name}_project")
+
+
+def scale(x, name):
+    """One factor per channel, learned: a depthwise convolution of width 1."""
+    return keras.layers.DepthwiseConv1D(
+        1,
+        use_bias=False,
+        depthwise_initializer=keras.initializers.Constant(1e-5),
+        name=name,
+    )(x)
+
+
+def block(x, heads, mlp_ratio, scaled, name):
+    """x + Attention(LayerNorm(x)), then the same with an MLP; each perhaps scaled."""
+    for part in ("attention", "mlp"):
+        shortcut = x
+        x = norm(x, f"{name}_{part}_norm")
+        if part == "attention":
+            x = attention(x, heads, f"{name}_attention")
+        else:
+            x = mlp(x, mlp_ratio * x.shape[-1], f"{name}_mlp")
+        if scaled:
+            x = scale(x, f"{name}_{part}_scale")
+        x = keras.layers.Add(name=f"{name}_{part}_add")([shortcut, x])
+    return x
+
+
+def attention_pool(x, one, heads, mlp_ratio):
+    """One learned query asks all tokens; its answer goes through an MLP. (B, N, C) -> (B, C)"""
+    width = x.shape[-1]
+    query = learned(one, 1, width, width**-0.5, "pool_latent")
+    (q,) = split_heads(dense(query, width, "pool_q"), 1, heads, "pool_q_split")
+    k, v = split_heads(dense(x, 2 * width, "pool_kv"), 2, heads, "pool_kv_split")
+    x = join_heads(ops.dot_product_attention(q, k, v), "pool_join")  # (B, 1, C)
+    x = dense(x, width, "pool_project")
+    y = mlp(norm(x, "pool_norm"), mlp_ratio * width, "pool_mlp")
+    x = keras.layers.Add(name="pool_add")([x, y])
+    return keras.layers.Flatten(name="pool_flatten")(x)
+
+
+def network(name, width, depth, heads, mlp_ratio, scaled, pool, num_classes, input_shape):
+    """The net with its way to `pool`; shapes below are those of `test_vit` at 160x160."""
+    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    limit = (3 * PATCH * PATCH) ** -0.5
+    uniform = keras.initializers.RandomUniform(-limit, limit)
+    x = keras.layers.Conv2D(
+        width, PATCH, strides=PATCH, kernel_initializer=uniform, name="patch_conv"
+    )(x)  # (160, 160, 3) -> (10, 10, 64)
+    tokens = x.shape[1] * x.shape[2]
+    x = keras.layers.Reshape((tokens, width), name="patch_flatten")(x)  # -> (100, 64)
+    one = ops.ones_like(x[:, :1, 0])  # (B, 1)
+    token = learned(one, 1, width, 1e-6, "class_token" if pool == "token" else "register_token")
+    x = keras.layers.Concatenate(axis=1, name="token_concat")([token, x])  # -> (101, 64)
+    position = learned(one, tokens + 1, width, 0.02, "position")
+    x = keras.layers.Add(name="position_add")([x, position])
+    for number in range(1, depth + 1):
+        x = block(x, heads, mlp_ratio, scaled, f"block{number}")
+    if pool == "mean":
+        x = keras.layers.GlobalAveragePooling1D(name="head_pool")(x[:, 1:])  # -> (64,)
+        x = norm(x, "head_norm")
+    else:
+        x = norm(x, "head_norm")
+        x = x[:, 0] if pool == "token" else attention_pool(x, one, heads, mlp_ratio)
+    return keras.Model(inputs, blocks.classifier(x, num_classes, start()), name=name)
+
+
+def test_vit(*size):
+    return network("test_vit", 64, 6, 2, 3, False, "token", *size)
+
+
+def test_vit2(*size):
+    return network("test_vit2", 64, 8, 2, 3, True, "mean", *size)
+
+
+def test_vit3(*size):
+    return network("test_vit3", 96, 9, 3, 2, True, "attention", *size)
