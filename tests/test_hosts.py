@@ -55,7 +55,7 @@ def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
     survivor = start("-c", GENTLE, "never", "", *arguments, *out, 0, **jax)
     victim = start("-c", GENTLE, "never", "hold", *arguments, *out, 1, **jax)
     end = time.monotonic() + 300
-    while not list((tmp_path / "two").glob("*/checkpoint.weights.h5")):
+    while not list((tmp_path / "two").glob("*/checkpoint.npz")):
         assert time.monotonic() < end and survivor.poll() is None, survivor.communicate()
         time.sleep(0.1)
     victim.kill()

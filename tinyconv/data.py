@@ -338,12 +338,12 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                 levels = np.asarray(upright, np.float32) / 257
                 upright = Image.fromarray(np.rint(levels).astype(np.uint8))
             return _resize_one(upright.convert("RGB"), size)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read.") from error
+    except Exception as error:  # what a damaged image raises is anyone's guess
+        raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
 
 
 def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:

@@ -196,7 +196,7 @@ class Devices:
     ) -> keras.optimizers.Optimizer:
         """`optimizer` for such a copy: in float16 the loss is scaled, so that gradients survive."""
         if mixed and self.kind == "gpu":
-            return keras.optimizers.LossScaleOptimizer(optimizer)
+            return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
         return optimizer
 
     @property

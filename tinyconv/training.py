@@ -17,19 +17,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from tinyconv import data, plots, recipes, registry, report
-from tinyconv.atomic import check_writable, replacing, write_text
+from tinyconv.atomic import check_writable, remove_partial, replacing, write_text
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
 
-CHECKPOINT = "checkpoint.weights.h5"
+CHECKPOINT = "checkpoint.npz"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
 
 
@@ -76,7 +75,7 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
     With several `hosts`, each of which calls this, the first alone writes.
 
     The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
-    `confusion.png` and, to resume from, `checkpoint.weights.h5`; each is whole at any moment.
+    `confusion.png` and, to resume from, `checkpoint.npz`; each is whole at any moment.
     Ctrl-C ends the training after the current batch, and the model is still saved and reported on.
 
     Raises:
@@ -124,6 +123,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         run = replace(run, epochs=epochs)
     if not hosts or hosts.index == 0:
         check_writable(folder)
+        remove_partial(folder)
     devices = Devices(run.tpu, run.devices, hosts)
     trained = registry.open_model(folder / "model.keras")
     dataset = _load(run, trained, devices)
@@ -289,18 +289,27 @@ class _Training:
         """Load the checkpoint and return how many epochs it has seen."""
         path = self.folder / CHECKPOINT
         try:
-            with h5py.File(path) as file:
-                done = int(file.attrs["epochs"])
+            with np.load(path) as file:
+                saved = dict(file)
+            done = int(saved.pop("epochs"))
             with self.devices.scope():
                 self.model.optimizer.build(self.model.trainable_variables)
-                self.model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
+            state = self._state()
+            if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in state.items()}:
+                raise ValueError("weights of another net or optimizer")
+        except Exception as error:  # what a damaged archive raises is anyone's guess
             raise InputError(f"{path} cannot be read as this run's checkpoint.") from error
         if done > len(history):
             raise InputError(f"{self.folder / 'history.csv'} has fewer epochs than {CHECKPOINT}.")
         if done > self.run.epochs:
             raise InputError(f"{self.folder} has {done} epochs, more than {self.run.epochs}.")
+        for name, variable in state.items():
+            variable.assign(saved[name])
         return done
+
+    def _state(self) -> dict[str, keras.Variable]:
+        """All that goes on from epoch to epoch; random streams start anew with each."""
+        return {v.path: v for v in (*self.copy.weights, *self.model.optimizer.variables)}
 
     def update_net(self) -> None:
         """Bring the net up to date with the model in training."""
@@ -334,10 +343,9 @@ class _Training:
         writer.writerows(history)
         write_text(self.folder / "history.csv", rows.getvalue())
         self.save_net()
+        state = {k: keras.ops.convert_to_numpy(v) for k, v in self._state().items()}
         with replacing(self.folder / CHECKPOINT) as partial:
-            self.model.save_weights(partial)
-            with h5py.File(partial, "a") as file:
-                file.attrs["epochs"] = len(history)
+            np.savez(partial, epochs=len(history), **state)  # HDF5 crashes on a full disk
 
     def _facts(self, history: list[dict]) -> dict[str, Any]:
         return {
