@@ -1,7 +1,8 @@
 """Where images come from: TensorFlow Datasets, arrays on disk, a folder of images, digits.
 
-Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory;
-`Batches` shuffles it and `feed` turns it into what `keras.Model.fit` takes.
+Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory
+or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` turns it into what
+`keras.Model.fit` takes.
 """
 
 import contextlib
@@ -9,12 +10,14 @@ import difflib
 import math
 import os
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -27,21 +30,45 @@ SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 50_000_000
 MAX_CLASSES = 100_000
+IN_MEMORY = 2 * 2**30  # bytes; a folder that is larger, once decoded, is kept on disk
+CHUNK = 256  # images that are decoded side by side
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class OnDisk:
+    """Images (N, H, W, 3) in uint8 in a file: an array, as far as indexing by rows goes.
+
+    They are read, not mapped, so that they take no memory beyond the rows asked for.
+    """
+
+    def __init__(self, file: IO[bytes], rows: np.ndarray, shape: tuple[int, int, int]):
+        self.file, self.rows = file, rows
+        self.shape = (len(rows), *shape)
+
+    def take(self, indices: np.ndarray) -> "OnDisk":
+        """Some of them, in the same file."""
+        return OnDisk(self.file, self.rows[indices], self.shape[1:])
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        size, number = math.prod(self.shape[1:]), self.file.fileno()
+        rows = [os.pread(number, size, int(row) * size) for row in self.rows[indices]]
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, *self.shape[1:])
 
 
 @dataclass(frozen=True)
 class Split:
     """Images (N, H, W, 3) in uint8, raw RGB, and labels (N,) in int32, from 0 up."""
 
-    images: np.ndarray
+    images: np.ndarray | OnDisk
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Split":
-        return Split(self.images[indices], self.labels[indices])
+        images = self.images
+        images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
+        return Split(images, self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -310,13 +337,36 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
 def _read_images(
     classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[int, int]
 ) -> Split:
-    files = [(file, names.index(name)) for name in classes for file in classes[name]]
-    images = np.empty((len(files), *size, 3), np.uint8)
+    files = [file for name in classes for file in classes[name]]
+    labels = [names.index(name) for name in classes for _ in classes[name]]
+    shape = (*size, 3)
+    on_disk = len(files) * math.prod(shape) > IN_MEMORY
+    images = np.empty((0 if on_disk else len(files), *shape), np.uint8)
+    stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - goes with the last Split
     progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
-    for i, (file, _) in enumerate(files):
-        images[i] = read_image(file, size)
-        progress.update(i + 1)
-    return Split(images, np.array([label for _, label in files], np.int32))
+    with ThreadPoolExecutor() as threads:
+        for start in range(0, len(files), CHUNK):
+            chunk = files[start : start + CHUNK]
+            decoded = list(threads.map(read_image, chunk, [size] * len(chunk)))
+            if stored:
+                _append(stored, np.stack(decoded))
+            else:
+                images[start : start + len(chunk)] = decoded
+            progress.update(start + len(chunk))
+    if stored:
+        return Split(OnDisk(stored, np.arange(len(files)), shape), np.array(labels, np.int32))
+    return Split(images, np.array(labels, np.int32))
+
+
+def _append(file: IO[bytes], images: np.ndarray) -> None:
+    try:
+        file.write(images.tobytes())
+        file.flush()
+    except OSError as error:
+        raise InputError(
+            f"The decoded images do not fit into {tempfile.gettempdir()} ({error.strerror}); set "
+            "TMPDIR to a folder on a larger disk."
+        ) from error
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -384,8 +434,8 @@ class Batches(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        batch = self.split.take(self.order[index * self.batch_size :][: self.batch_size])
-        return batch.images, batch.labels
+        rows = self.order[index * self.batch_size :][: self.batch_size]
+        return self.split.images[rows], self.split.labels[rows]
 
 
 class AugmentedBatches(keras.utils.PyDataset):
