@@ -113,9 +113,12 @@ def pt(content):
 
     def write(path):
         torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-        torch.save(content(torch) if callable(content) else content, path)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content(torch) if callable(content) else content, path)
 
-    return file("bad.pt", content if isinstance(content, bytes) else write, weights.read)
+    return file("bad.pt", write, weights.read)
 
 
 def folder(files):

@@ -77,6 +77,7 @@ class TestEveryNet:
 
     @pytest.mark.parametrize("mixed", [False, True])
     def test_every_weight_learns(self, name, mixed):
+        keras.utils.set_random_seed(1)  # in some starts a ReLU of few channels sleeps
         model = Devices().clone(create_model(name, input_shape=SMALL), mixed)
         assert {layer.compute_dtype for layer in model.layers[2:-1]} == (
             {"bfloat16"} if mixed else {"float32"}

@@ -26,7 +26,7 @@ def test_timing_measures_and_draws(tmp_path):
 
 
 def test_compare_times_the_original_in_the_same_run(tmp_path, timm):
-    measured = timing.measure(["test_vit"], batch_size=1, runs=1, seconds=0, compare=True)
+    measured = timing.measure(["test_vit"], batch_size=1, runs=1, seconds=0.01, compare=True)
     ours, theirs = measured
     assert (ours.model, theirs.model) == ("test_vit", "test_vit (PyTorch)")
     for spread in (theirs.training, theirs.inference, theirs.latency):

@@ -157,7 +157,7 @@ def test_a_net_without_its_head_takes_no_head():
 def test_half_precision_and_parameters_are_read_as_float32(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     state, _ = golden("tiniest")
-    half = {k: torch.nn.Parameter(torch.from_numpy(v).bfloat16()) for k, v in state.items()}
+    half = {str(k): torch.nn.Parameter(torch.from_numpy(v).bfloat16()) for k, v in state.items()}
     torch.save(half, tmp_path / "half.pt")
     for source in (half, tmp_path / "half.pt"):
         model = create_model("tiniest")

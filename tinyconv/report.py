@@ -97,7 +97,8 @@ def layer_macs(layer: keras.layers.Layer) -> int:
     """Multiply-adds of one layer for one image: convolutions and matrix products, by weights alone.
 
     Biases, normalizations and activations are left out, and so are per-channel scales, written
-    here as 1x1 depthwise convolutions.
+    here as 1x1 depthwise convolutions, learned tokens, written as an `EinsumDense` of the number
+    1, and attention's products of queries, keys and values, none of which is a weight.
     """
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         if layer.kernel_size == (1, 1) and layer.depth_multiplier == 1:

@@ -46,8 +46,8 @@ class Spread:
 class Timing:
     """The figures of one net: rates in images per second, times in seconds, size in bytes.
 
-    `model` is the net by name, or `NAME (PyTorch)` for its original. `latency`
-    holds single calls with one image, all runs together.
+    `model` is the net by name, or `NAME (PyTorch)` for its original. `latency` holds single calls
+    with one image, all runs together.
     """
 
     model: str
