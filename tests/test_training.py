@@ -444,34 +444,6 @@ def test_two_devices_train_as_one(backend, npz, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_jax_trains_without_tensorflow(npz, tmp_path):
-    pytest.importorskip("jax", reason="JAX is not installed")
-    script = """
-import sys
-
-class NoTensorFlow:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tensorflow":
-            raise ImportError("as where it is not installed")
-
-sys.meta_path.insert(0, NoTensorFlow())
-import train
-train.main(train.parse(sys.argv[1:]))
-"""
-    arguments = ("--model", "resnet20", "--recipe", "tiniest", "--data", npz, "--batch", 16)
-    options = ("--epoch", 2, "--out", tmp_path)
-    run("-c", script, *arguments, *options, KERAS_BACKEND="jax")
-    folder = only_run(tmp_path)
-    assert {file.name for file in folder.iterdir()} == FILES
-    resumed = shutil.copytree(folder, tmp_path / "longer")
-    run("train.py", "--resume", resumed, "--epoch", 3, KERAS_BACKEND="jax")
-    assert len(history(resumed)) == 3
-    model = keras.saving.load_model(folder / "model.keras")
-    assert report.evaluate(model, data.load(str(npz), (32, 32)).test).figures() == pytest.approx(
-        json.loads((folder / "report.json").read_text())["test"], rel=1e-4
-    )
-
-
 def test_no_network_and_no_cifar10_is_one_sentence(tmp_path):
     nowhere = "http://127.0.0.1:9"
     offline = {"TFDS_DATA_DIR": str(tmp_path / "none"), "https_proxy": nowhere}

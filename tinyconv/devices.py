@@ -169,15 +169,20 @@ class Devices:
             return 1
         return max(n for n in range(1, MOST_STEPS + 1) if steps % n == 0)
 
-    def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
+    def clone(self, net: keras.Model, mixed: bool, fast: bool) -> keras.Model:
         """A copy of `net`, its weights too, to train: as it is, or in mixed precision.
 
         That is float16 on a GPU and bfloat16 elsewhere, always on a TPU; the last layer stays in
         float32. On several devices a batch norm takes the statistics of the whole batch, as it
-        would on one: under JAX that is so anyway.
+        would on one: under JAX that is so anyway. With `fast`, on a CPU under JAX, convolutions
+        become those of `tinyconv.fast.shifted`.
         """
-
         mixed = mixed or self.kind == "tpu"
+        kinds: dict[type, type] = {}
+        if fast and self.kind == "cpu" and keras.backend.backend() == "jax":
+            from tinyconv.fast import shifted
+
+            kinds = shifted.SHIFTED
 
         def copy(layer: keras.Operation) -> keras.Operation:
             config = layer.get_config()
@@ -185,7 +190,7 @@ class Devices:
                 config["dtype"] = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
             if self.strategy and isinstance(layer, keras.layers.BatchNormalization):
                 config["synchronized"] = True
-            return type(layer).from_config(config)
+            return kinds.get(type(layer), type(layer)).from_config(config)
 
         clone = keras.models.clone_model(net, clone_function=copy)
         clone.set_weights(net.get_weights())

@@ -37,9 +37,9 @@ class Run:
     """What makes one training: the same `Run` on the same machine gives the same figures.
 
     `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
-    another number of classes; with `freeze` the head alone is trained. `fast` trains the fast twin
-    (`tinyconv.fast`) where there is one: on a CPU, by TensorFlow, in float32. `tpu` and `devices`
-    are as `tinyconv.devices.Devices` takes them.
+    another number of classes; with `freeze` the head alone is trained. `fast` trains by what
+    `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted convolutions by
+    JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them.
     """
 
     model: str
@@ -199,7 +199,7 @@ class _Training:
         self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
         with devices.scope():
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
-            self.copy = devices.clone(self.net, run.mixed)
+            self.copy = devices.clone(self.net, run.mixed, run.fast)
             for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
             fast = run.fast and devices.can_fuse and not run.mixed

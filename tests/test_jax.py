@@ -1,0 +1,159 @@
+"""Keras on JAX, in processes of its own: without TensorFlow, and without XLA's slow gradients."""
+
+import json
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import run, start
+
+from tinyconv import data, report
+
+pytest.importorskip("jax", reason="JAX is not installed")
+JAX = {"KERAS_BACKEND": "jax"}
+
+TRAIN = """
+import sys
+import numpy as np
+import train
+from tinyconv import registry, training
+
+logits, *arguments = sys.argv[1:]
+
+def finish(self, history, status, finish=training._Training._finish):
+    finish(self, history, status)
+    model = registry.open_model(self.folder / "model.keras")
+    np.save(logits, model(self.dataset.test.images))
+
+training._Training._finish = finish
+train.main(train.parse(arguments))
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("net", ["cifar10_tiny_half", "tiniest", "resnet20"])
+def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, npz, tmp_path):
+    arguments = ("--model", net, "--recipe", "tiniest", "--data", npz, "--batch", 16)
+    logits = tmp_path / "logits.npy"
+    run("-c", TRAIN, logits, *arguments, "--epoch", 2, "--out", tmp_path / "runs", **JAX)
+    (folder,) = (tmp_path / "runs").iterdir()
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["status"] == "complete" and facts["machine"]["backend"] == "jax"
+    model = keras.saving.load_model(folder / "model.keras")
+    test = data.load(str(npz), (32, 32)).test
+    expected = np.load(logits)
+    limit = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(model(test.images), expected, rtol=0, atol=limit)
+    assert report.evaluate(model, test).figures() == pytest.approx(facts["test"], rel=1e-4)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(npz, tmp_path):
+    arguments = ("train.py", "--model", "cifar10_tiny_half", "--data", npz, "--batch", 24)
+    arguments += ("--augment", "--epoch", 2, "--out")
+    run(*arguments, tmp_path / "whole", **JAX)
+    process = start(*arguments, tmp_path / "killed", **JAX)
+    end = time.monotonic() + 300
+    while not list((tmp_path / "killed").glob("*/checkpoint.npz")):
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    (whole,), (killed,) = ((tmp_path / name).iterdir() for name in ("whole", "killed"))
+    run("train.py", "--resume", killed, **JAX)
+    models = [keras.saving.load_model(folder / "model.keras") for folder in (whole, killed)]
+    for a, b in zip(models[0].weights, models[1].weights, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+LAYERS = """
+import time
+import jax, keras, numpy as np
+from tinyconv.fast import shifted
+
+rng = np.random.default_rng(0)
+
+def compare(kind, size, channels, *args, **options):
+    x = rng.standard_normal((2, *size, channels)).astype("float32")
+    stock = kind(*args, bias_initializer="normal", **options)
+    stock.build(x.shape)
+    other = shifted.SHIFTED[kind].from_config(stock.get_config())
+    other.build(x.shape)
+    weights = [weight.value for weight in stock.weights]
+    (y, gradients), (y2, gradients2) = (
+        jax.vjp(lambda weights, x: layer.stateless_call(weights, [], x)[0], weights, x)
+        for layer in (stock, other)
+    )
+    np.testing.assert_allclose(y2, y, rtol=0, atol=1e-5 * np.abs(y).max())
+    dy = rng.standard_normal(y.shape).astype("float32")
+    pairs = zip(jax.tree.leaves(gradients(dy)), jax.tree.leaves(gradients2(dy)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max())
+
+depthwise, conv = keras.layers.DepthwiseConv2D, keras.layers.Conv2D
+for size in ((8, 8), (7, 10)):
+    compare(depthwise, size, 6, 1, use_bias=False)
+    compare(depthwise, size, 6, 3, padding="same", depth_multiplier=4)
+    compare(depthwise, size, 6, 7, padding="same", dilation_rate=3)
+    for padding in ("same", "valid"):
+        for stride in (1, 2, 3):
+            compare(depthwise, size, 4, (3, 2), strides=stride, padding=padding, activation="relu")
+            compare(conv, size, 12, 8, 4, strides=stride, padding=padding, groups=4)
+            compare(conv, size, 12, 8, 3, strides=stride, padding=padding)
+    compare(depthwise, size, 4, 3, strides=2, padding="valid", depth_multiplier=3)
+
+def seconds(kind):
+    layer = kind(3, depth_multiplier=4, padding="same")
+    x = rng.standard_normal((2, 16, 16, 64)).astype("float32")
+    layer.build(x.shape)
+    def loss(kernel, x):
+        return (layer.stateless_call([kernel, layer.bias.value], [], x)[0] ** 2).sum()
+    step = jax.jit(jax.grad(loss)).lower(layer.kernel.value, x).compile()
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(step(layer.kernel.value, x))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+assert seconds(shifted.ShiftedDepthwise) < seconds(depthwise) / 5
+"""
+
+
+def test_shifted_convolutions_equal_stock_ones_without_their_slow_gradients():
+    run("-c", LAYERS, **JAX)
+
+
+CLONES = """
+import sys
+import jax, keras, numpy as np
+from tinyconv import create_model, devices
+from tinyconv.fast import shifted
+
+name, count = sys.argv[1:]
+net = create_model(name, 5, (12, 8, 3))
+rng = np.random.default_rng(0)
+for weight in net.trainable_variables:
+    weight.assign(weight + 0.1 * rng.standard_normal(weight.shape))
+here = devices.Devices()
+x, labels = rng.integers(256, size=(3, 12, 8, 3)).astype("uint8"), np.arange(3)
+found = []
+for fast in (False, True):
+    clone = here.clone(net, mixed=False, fast=fast)
+    own = [layer for layer in clone.layers if type(layer) in shifted.SHIFTED.values()]
+    assert len(own) == int(count) * fast, len(own)
+    def loss(weights):
+        logits, _ = clone.stateless_call(weights, clone.non_trainable_variables, x)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return losses.mean(), logits
+    found.append(jax.grad(loss, has_aux=True)([v.value for v in clone.trainable_variables]))
+(stock, logits), (fast, logits2) = found
+np.testing.assert_allclose(logits2, logits, rtol=1e-5, atol=1e-5)
+for variable, a, b in zip(net.trainable_variables, stock, fast, strict=True):
+    np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max(), err_msg=variable.path)
+"""
+
+
+@pytest.mark.parametrize(("net", "count"), [("cifar10_tiny_half", 17), ("tiniest", 26)])
+def test_a_net_of_shifted_convolutions_learns_as_the_stock_one(net, count):
+    run("-c", CLONES, net, count, **JAX)

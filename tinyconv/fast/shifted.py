@@ -1,0 +1,114 @@
+"""Depthwise and grouped convolutions as sums of shifted images, for JAX on a CPU.
+
+There XLA makes the gradient of such a convolution hundreds of times slower than its arithmetic.
+Here both directions are multiply-adds of whole images, one for each place of the kernel.
+
+Shapes: image (B, H, W, G, I) to (B, H', W', G, O) by a kernel (K, K, G, I, O): G groups, each of I
+channels in and O out. A depthwise convolution has a group for every channel.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import keras
+
+
+def _places(kernel):
+    return ((a, b) for a in range(kernel.shape[0]) for b in range(kernel.shape[1]))
+
+
+def _shift(x, place, size, strides, dilation):
+    """The (B, H', W', G, I) of `x` that one place of the kernel meets."""
+    starts = [at * step for at, step in zip(place, dilation, strict=True)]
+    rows, columns = (
+        slice(start, start + (count - 1) * stride + 1, stride)
+        for start, count, stride in zip(starts, size, strides, strict=True)
+    )
+    return x[:, rows, columns]
+
+
+def _sum(x, kernel, size, strides, dilation):
+    total = 0
+    for place in _places(kernel):
+        shifted = _shift(x, place, size, strides, dilation)
+        total += (shifted[..., None] * kernel[place]).sum(-2)
+    return total
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolve(x, kernel, strides, dilation, pads):
+    """Both in float32; `strides` and `dilation` per axis, `pads` (before, after) per axis."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
+    size = [
+        (length - (k - 1) * d - 1) // s + 1
+        for length, k, d, s in zip(
+            padded.shape[1:3], kernel.shape[:2], dilation, strides, strict=True
+        )
+    ]
+    return _sum(padded, kernel, size, strides, dilation)
+
+
+def _forward(x, kernel, strides, dilation, pads):
+    return convolve(x, kernel, strides, dilation, pads), (x, kernel)
+
+
+def _backward(strides, dilation, pads, kept, dy):
+    x, kernel = kept
+    size = dy.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
+    dkernel = jnp.stack(
+        [
+            jnp.einsum("bhwgi,bhwgo->gio", _shift(padded, place, size, strides, dilation), dy)
+            for place in _places(kernel)
+        ]
+    ).reshape(kernel.shape)
+    # The image's gradient is a convolution, too: of dy, its strides filled up with zeros.
+    around = []
+    for axis in (0, 1):
+        before = (kernel.shape[axis] - 1) * dilation[axis] - pads[axis][0]
+        spread = (size[axis] - 1) * strides[axis] + 1
+        after = x.shape[1 + axis] + (kernel.shape[axis] - 1) * dilation[axis] - before - spread
+        around.append((before, after, strides[axis] - 1))
+    dy = jax.lax.pad(dy, 0.0, ((0, 0, 0), *around, (0, 0, 0), (0, 0, 0)))
+    turned = jnp.swapaxes(kernel[::-1, ::-1], -1, -2)
+    return _sum(dy, turned, x.shape[1:3], (1, 1), dilation), dkernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _apply(layer, x, kernel, groups):
+    """`layer`'s convolution of x (B, H, W, C) by a kernel (K, K, G, I, O)."""
+    window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], window, layer.strides, layer.padding.upper())
+    grouped = x.reshape(*x.shape[:3], groups, -1).astype("float32")
+    y = convolve(
+        grouped,
+        kernel.astype("float32"),
+        tuple(layer.strides),
+        tuple(layer.dilation_rate),
+        tuple(map(tuple, pads)),
+    )
+    return y.reshape(*y.shape[:3], -1).astype(x.dtype)
+
+
+class ShiftedDepthwise(keras.layers.DepthwiseConv2D):
+    def call(self, inputs):
+        kernel = jnp.expand_dims(self.kernel, 3)
+        outputs = _apply(self, inputs, kernel, inputs.shape[-1])
+        if self.use_bias:
+            outputs += self.bias
+        return self.activation(outputs)
+
+
+class ShiftedConv(keras.layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        if self.groups == 1:
+            return super().convolution_op(inputs, kernel)
+        height, width, inner, _ = kernel.shape
+        kernel = kernel.reshape(height, width, inner, self.groups, -1)
+        return _apply(self, inputs, jnp.swapaxes(kernel, 2, 3), self.groups)
+
+
+SHIFTED = {keras.layers.DepthwiseConv2D: ShiftedDepthwise, keras.layers.Conv2D: ShiftedConv}
