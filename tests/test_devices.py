@@ -3,6 +3,7 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 
 from tinyconv import devices, hosts, registry, training
@@ -105,3 +106,24 @@ def test_devices_that_are_not_there_are_refused(arguments, environment, sentence
     with pytest.raises(InputError) as error:
         devices.Devices(**arguments)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("cpu", "bfloat16"), ("gpu", "float16")])
+@pytest.mark.parametrize("name", ["cifar10_tiny_half", "tiniest", "resnet20"])
+def test_mixed_precision_ends_in_float32(name, kind, dtype):
+    """The copy for a GPU runs here, too, on the CPU."""
+    here = devices.Devices()
+    here.kind = kind
+    net = registry.create_model(name)
+    clone = here.clone(net, mixed=True, fast=True)
+    assert {layer.compute_dtype for layer in clone.layers[1:-1]} == {dtype}
+    assert {weight.dtype for weight in clone.trainable_weights} == {"float32"}
+    optimizer = here.optimizer(keras.optimizers.SGD(), mixed=True)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == (dtype == "float16")
+    clone.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).integers(256, size=(4, 32, 32, 3)).astype(np.uint8)
+    logits = clone(images)
+    assert logits.dtype == clone.compute_loss(images, np.arange(4), logits).dtype == "float32"
+    expected = np.asarray(net(images))
+    error = np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max()
+    assert 0 < error < 0.05

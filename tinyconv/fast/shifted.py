@@ -3,8 +3,9 @@
 There XLA makes the gradient of such a convolution hundreds of times slower than its arithmetic.
 Here both directions are multiply-adds of whole images, one for each place of the kernel.
 
-Shapes: image (B, H, W, G, I) to (B, H', W', G, O) by a kernel (K, K, G, I, O): G groups, each of I
-channels in and O out. A depthwise convolution has a group for every channel.
+Shapes: image (B, H, W, I, G) to (B, H', W', O, G) by a kernel (K, K, I, O, G): G groups, each of I
+channels in and O out, innermost, as what is done to one is done to all. A depthwise convolution has
+a group for every channel.
 """
 
 from functools import partial
@@ -19,7 +20,7 @@ def _places(kernel):
 
 
 def _shift(x, place, size, strides, dilation):
-    """The (B, H', W', G, I) of `x` that one place of the kernel meets."""
+    """The (B, H', W', I, G) of `x` that one place of the kernel meets."""
     starts = [at * step for at, step in zip(place, dilation, strict=True)]
     rows, columns = (
         slice(start, start + (count - 1) * stride + 1, stride)
@@ -32,7 +33,8 @@ def _sum(x, kernel, size, strides, dilation):
     total = 0
     for place in _places(kernel):
         shifted = _shift(x, place, size, strides, dilation)
-        total += (shifted[..., None] * kernel[place]).sum(-2)
+        for i in range(kernel.shape[2]):
+            total += shifted[..., i, None, :] * kernel[place][i]
     return total
 
 
@@ -57,12 +59,17 @@ def _backward(strides, dilation, pads, kept, dy):
     x, kernel = kept
     size = dy.shape[1:3]
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
-    dkernel = jnp.stack(
-        [
-            jnp.einsum("bhwgi,bhwgo->gio", _shift(padded, place, size, strides, dilation), dy)
+
+    def add(total, image):  # one image at a time, which stays in the cache
+        x, dy = image
+        products = (
+            _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :] * dy[..., None, :, :]
             for place in _places(kernel)
-        ]
-    ).reshape(kernel.shape)
+        )
+        return total + jnp.stack([product.sum((0, 1)) for product in products]), None
+
+    start = jnp.zeros((kernel.shape[0] * kernel.shape[1], *kernel.shape[2:]))
+    dkernel = jax.lax.scan(add, start, (padded, dy))[0].reshape(kernel.shape)
     # The image's gradient is a convolution, too: of dy, its strides filled up with zeros.
     around = []
     for axis in (0, 1):
@@ -71,7 +78,7 @@ def _backward(strides, dilation, pads, kept, dy):
         after = x.shape[1 + axis] + (kernel.shape[axis] - 1) * dilation[axis] - before - spread
         around.append((before, after, strides[axis] - 1))
     dy = jax.lax.pad(dy, 0.0, ((0, 0, 0), *around, (0, 0, 0), (0, 0, 0)))
-    turned = jnp.swapaxes(kernel[::-1, ::-1], -1, -2)
+    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
     return _sum(dy, turned, x.shape[1:3], (1, 1), dilation), dkernel
 
 
@@ -79,23 +86,22 @@ convolve.defvjp(_forward, _backward)
 
 
 def _apply(layer, x, kernel, groups):
-    """`layer`'s convolution of x (B, H, W, C) by a kernel (K, K, G, I, O)."""
+    """`layer`'s convolution of x (B, H, W, G * I) by a kernel (K, K, I, G, O)."""
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, layer.strides, layer.padding.upper())
-    grouped = x.reshape(*x.shape[:3], groups, -1).astype("float32")
     y = convolve(
-        grouped,
-        kernel.astype("float32"),
+        jnp.swapaxes(x.reshape(*x.shape[:3], groups, -1), -1, -2).astype("float32"),
+        jnp.swapaxes(kernel, -1, -2).astype("float32"),
         tuple(layer.strides),
         tuple(layer.dilation_rate),
         tuple(map(tuple, pads)),
     )
-    return y.reshape(*y.shape[:3], -1).astype(x.dtype)
+    return jnp.swapaxes(y, -1, -2).reshape(*y.shape[:3], -1).astype(x.dtype)
 
 
 class ShiftedDepthwise(keras.layers.DepthwiseConv2D):
     def call(self, inputs):
-        kernel = jnp.expand_dims(self.kernel, 3)
+        kernel = jnp.expand_dims(self.kernel, 2)
         outputs = _apply(self, inputs, kernel, inputs.shape[-1])
         if self.use_bias:
             outputs += self.bias
@@ -106,9 +112,10 @@ class ShiftedConv(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         if self.groups == 1:
             return super().convolution_op(inputs, kernel)
-        height, width, inner, _ = kernel.shape
-        kernel = kernel.reshape(height, width, inner, self.groups, -1)
-        return _apply(self, inputs, jnp.swapaxes(kernel, 2, 3), self.groups)
+        kernel = jnp.asarray(kernel)
+        return _apply(
+            self, inputs, kernel.reshape(*kernel.shape[:3], self.groups, -1), self.groups
+        )
 
 
 SHIFTED = {keras.layers.DepthwiseConv2D: ShiftedDepthwise, keras.layers.Conv2D: ShiftedConv}
