@@ -63,7 +63,8 @@ def _backward(strides, dilation, pads, kept, dy):
     def add(total, image):  # one image at a time, which stays in the cache
         x, dy = image
         products = (
-            _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :] * dy[..., None, :, :]
+            _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :]
+            * dy[..., None, :, :]
             for place in _places(kernel)
         )
         return total + jnp.stack([product.sum((0, 1)) for product in products]), None
@@ -113,9 +114,7 @@ class ShiftedConv(keras.layers.Conv2D):
         if self.groups == 1:
             return super().convolution_op(inputs, kernel)
         kernel = jnp.asarray(kernel)
-        return _apply(
-            self, inputs, kernel.reshape(*kernel.shape[:3], self.groups, -1), self.groups
-        )
+        return _apply(self, inputs, kernel.reshape(*kernel.shape[:3], self.groups, -1), self.groups)
 
 
 SHIFTED = {keras.layers.DepthwiseConv2D: ShiftedDepthwise, keras.layers.Conv2D: ShiftedConv}
