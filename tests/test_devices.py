@@ -115,7 +115,7 @@ def test_mixed_precision_ends_in_float32(name, kind, dtype):
     here = devices.Devices()
     here.kind = kind
     net = registry.create_model(name)
-    clone = here.clone(net, mixed=True, fast=True)
+    clone = here.clone(net, mixed=True)
     assert {layer.compute_dtype for layer in clone.layers[1:-1]} == {dtype}
     assert {weight.dtype for weight in clone.trainable_weights} == {"float32"}
     optimizer = here.optimizer(keras.optimizers.SGD(), mixed=True)

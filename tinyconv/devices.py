@@ -169,20 +169,14 @@ class Devices:
             return 1
         return max(n for n in range(1, MOST_STEPS + 1) if steps % n == 0)
 
-    def clone(self, net: keras.Model, mixed: bool, fast: bool) -> keras.Model:
+    def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
         """A copy of `net`, its weights too, to train: as it is, or in mixed precision.
 
         That is float16 on a GPU and bfloat16 elsewhere, always on a TPU; the last layer stays in
         float32. On several devices a batch norm takes the statistics of the whole batch, as it
-        would on one: under JAX that is so anyway. With `fast`, on a CPU under JAX, convolutions
-        become those of `tinyconv.fast.shifted`.
+        would on one: under JAX that is so anyway.
         """
         mixed = mixed or self.kind == "tpu"
-        kinds: dict[type, type] = {}
-        if fast and self.kind == "cpu" and keras.backend.backend() == "jax":
-            from tinyconv.fast import shifted
-
-            kinds = shifted.SHIFTED
 
         def copy(layer: keras.Operation) -> keras.Operation:
             config = layer.get_config()
@@ -190,7 +184,7 @@ class Devices:
                 config["dtype"] = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
             if self.strategy and isinstance(layer, keras.layers.BatchNormalization):
                 config["synchronized"] = True
-            return kinds.get(type(layer), type(layer)).from_config(config)
+            return type(layer).from_config(config)
 
         clone = keras.models.clone_model(net, clone_function=copy)
         clone.set_weights(net.get_weights())
@@ -204,11 +198,11 @@ class Devices:
             return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
         return optimizer
 
-    @property
-    def can_fuse(self) -> bool:
-        """Whether `tinyconv.fast` has an operation for what this is."""
-        one_cpu = self.kind == "cpu" and self.count == 1
-        return one_cpu and keras.backend.backend() == "tensorflow"
+    def can_fuse(self, mixed: bool) -> bool:
+        """Whether `tinyconv.fast` has something for what this is, in mixed precision or not."""
+        if keras.backend.backend() == "jax":
+            return self.kind == "cpu"
+        return self.kind == "cpu" and self.count == 1 and not mixed
 
     @property
     def jit_compile(self) -> str | bool:

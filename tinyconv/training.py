@@ -199,10 +199,10 @@ class _Training:
         self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
         with devices.scope():
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
-            self.copy = devices.clone(self.net, run.mixed, run.fast)
+            self.copy = devices.clone(self.net, run.mixed)
             for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
-            fast = run.fast and devices.can_fuse and not run.mixed
+            fast = run.fast and devices.can_fuse(run.mixed)
             self.model = twin(self.copy) if fast else self.copy
             self.judge = twin(self.net) if fast else self.net
             self.model.compile(

@@ -86,12 +86,12 @@ def _backward(strides, dilation, pads, kept, dy):
 convolve.defvjp(_forward, _backward)
 
 
-def _apply(layer, x, kernel, groups):
+def _apply(layer, x, kernel):
     """`layer`'s convolution of x (B, H, W, G * I) by a kernel (K, K, I, G, O)."""
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, layer.strides, layer.padding.upper())
     y = convolve(
-        jnp.swapaxes(x.reshape(*x.shape[:3], groups, -1), -1, -2).astype("float32"),
+        jnp.swapaxes(x.reshape(*x.shape[:3], kernel.shape[3], -1), -1, -2).astype("float32"),
         jnp.swapaxes(kernel, -1, -2).astype("float32"),
         tuple(layer.strides),
         tuple(layer.dilation_rate),
@@ -100,21 +100,30 @@ def _apply(layer, x, kernel, groups):
     return jnp.swapaxes(y, -1, -2).reshape(*y.shape[:3], -1).astype(x.dtype)
 
 
-class ShiftedDepthwise(keras.layers.DepthwiseConv2D):
-    def call(self, inputs):
-        kernel = jnp.expand_dims(self.kernel, 2)
-        outputs = _apply(self, inputs, kernel, inputs.shape[-1])
-        if self.use_bias:
-            outputs += self.bias
-        return self.activation(outputs)
+class Shifted(keras.layers.Layer):
+    """A stock depthwise or grouped convolution, computed so; it owns nothing but this layer."""
 
+    def __init__(self, stock):
+        super().__init__(name=f"{stock.name}_shifted", dtype=stock.dtype_policy)
+        self.stock = stock
+        self.built = True
 
-class ShiftedConv(keras.layers.Conv2D):
-    def convolution_op(self, inputs, kernel):
-        if self.groups == 1:
-            return super().convolution_op(inputs, kernel)
-        kernel = jnp.asarray(kernel)
-        return _apply(self, inputs, kernel.reshape(*kernel.shape[:3], self.groups, -1), self.groups)
+    @staticmethod
+    def fits(layer):
+        return type(layer) is keras.layers.DepthwiseConv2D or (
+            type(layer) is keras.layers.Conv2D and layer.groups > 1
+        )
 
+    def call(self, x):
+        kernel = keras.ops.convert_to_tensor(self.stock.kernel)
+        if type(self.stock) is keras.layers.DepthwiseConv2D:
+            kernel = kernel[:, :, None]
+        else:
+            kernel = kernel.reshape(*kernel.shape[:3], self.stock.groups, -1)
+        y = _apply(self.stock, x, kernel)
+        if self.stock.use_bias:
+            y += keras.ops.convert_to_tensor(self.stock.bias)
+        return self.stock.activation(y)
 
-SHIFTED = {keras.layers.DepthwiseConv2D: ShiftedDepthwise, keras.layers.Conv2D: ShiftedConv}
+    def compute_output_shape(self, input_shape):
+        return self.stock.compute_output_shape(input_shape)
