@@ -1,7 +1,6 @@
 """Train a tiny image classifier: python train.py --epoch 10 --augment"""
 
 import argparse
-import sys
 from pathlib import Path
 
 from tinyconv import cli, hosts, recipes
@@ -53,13 +52,8 @@ def start(args: argparse.Namespace, several: hosts.Hosts | None) -> None:
     data = chosen(args.data, "cifar10")
     model = chosen(args.model, "cifar10_tiny")
     recipe = recipes.find(args.recipe) if args.recipe else recipes.default(model, data)
-    import keras
-
     from tinyconv import training
-    from tinyconv.data import TFDS
 
-    if keras.backend.backend() == "jax" and data not in TFDS:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]  # Keras would import it unasked
     run = training.Run(
         model=model,
         data=data,
