@@ -401,8 +401,8 @@ def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if images.shape[1:3] == size:
+def _resize(images: np.ndarray | OnDisk, size: tuple[int, int]) -> np.ndarray | OnDisk:
+    if isinstance(images, OnDisk) or images.shape[1:3] == size:
         return images
     return np.stack([_resize_one(Image.fromarray(image), size) for image in images])
 

@@ -33,7 +33,7 @@ class Fused(keras.layers.Layer):
         return (input_shape[0], *self.shape[1:])
 
 
-def _fused(model):
+def _fused(model: keras.Model) -> tuple[dict, dict]:
     """Layer name -> what stands for it, and -> what it takes: blocks by their last layer."""
     layers = {layer.name: layer for layer in model.layers}
     fused: dict[str, keras.layers.Layer] = {}
@@ -51,7 +51,7 @@ def _fused(model):
     return fused, sources
 
 
-def _shifted(model):
+def _shifted(model: keras.Model) -> tuple[dict, dict]:
     """The same of single convolutions."""
     from tinyconv.fast.shifted import Shifted
 
