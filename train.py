@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from tinyconv import cli, recipes
+from tinyconv import cli, hosts, recipes
 from tinyconv.errors import InputError
 
 FROM_RUN = ["model", "freeze", "data", "recipe", "batch", "augment", "tpu", "mixed", "seed"]
-FROM_RUN += ["holdout", "out", "fast"]
+FROM_RUN += ["holdout", "out", "devices", "fast"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +20,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("-e", "--epoch", type=int, help="epochs in all (default: the recipe's)")
     add("-b", "--batch", type=int, help="images per step (default: the recipe's)")
     add("-a", "--augment", action=argparse.BooleanOptionalAction, help="augment training images")
-    add("-t", "--tpu", nargs="?", const="local", help="train on a TPU (name or address; local)")
+    add("-t", "--tpu", nargs="?", const="local", help="a TPU: NAME, ZONE/NAME, grpc://... (local)")
+    add("--devices", type=int, help="use at most so many GPUs of a machine (all)")
+    add("--hosts", help="several machines, under JAX: HOST:PORT,HOST:PORT, the same on each")
+    add("--host-index", type=int, help="which of --hosts this machine is, from 0 up")
     add("-m", "--mixed", action="store_true", default=None, help="train in mixed precision")
     add("--fast", action=argparse.BooleanOptionalAction, help="fused blocks on a CPU (yes)")
     add("--seed", type=int, help="of weights, order, dropout and augmentation (0)")
@@ -31,12 +34,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    several = hosts.find(args.hosts, args.host_index)
+    if several:
+        hosts.watched(lambda: start(args, several))
+    else:
+        start(args, None)
+
+
+def start(args: argparse.Namespace, several: hosts.Hosts | None) -> None:
     if args.resume:
         if extra := [name for name in FROM_RUN if getattr(args, name) is not None]:
             raise InputError(f"--{extra[0]} cannot change on --resume; only --epoch can.")
         from tinyconv import training
 
-        training.resume(args.resume, args.epoch)
+        training.resume(args.resume, args.epoch, several)
         return
     data = chosen(args.data, "cifar10")
     model = chosen(args.model, "cifar10_tiny")
@@ -55,9 +66,10 @@ def main(args: argparse.Namespace) -> None:
         mixed=chosen(args.mixed, False),
         tpu=args.tpu,
         freeze=chosen(args.freeze, False),
+        devices=args.devices,
         fast=chosen(args.fast, True),
     )
-    training.train(run, chosen(args.out, Path("models")))
+    training.train(run, chosen(args.out, Path("models")), several)
 
 
 def chosen(value, default):

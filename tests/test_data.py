@@ -1,8 +1,11 @@
+import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import run
 from PIL import Image
 
 from tinyconv import data
@@ -134,3 +137,49 @@ def test_batches_hold_every_image_once():
     assert [list(labels) for _, labels in plain] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     dropping = data.Batches(split, 4, seed=0, drop_remainder=True)
     assert [len(labels) for _, labels in dropping] == [4, 4]
+
+
+def test_a_large_folder_stays_on_disk_and_is_the_same(folder, monkeypatch):
+    loaded = data.load(str(folder), SIZE, holdout=6)
+    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    stored = data.load(str(folder), SIZE, holdout=6)
+    for part in ("train", "test", "holdout"):
+        one, other = getattr(loaded, part), getattr(stored, part)
+        assert isinstance(other.images, data.OnDisk)
+        pairs = zip(data.Batches(one, 5, seed=3), data.Batches(other, 5, seed=3), strict=True)
+        for expected, batch in pairs:
+            for a, b in zip(expected, batch, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_large_folder_takes_little_memory(folder):
+    for path in list(folder.glob("*/*.png")):
+        for i in range(25):
+            path.with_name(f"{i}-{path.name}").hardlink_to(path)
+    script = """
+import resource, sys
+from tinyconv import data
+data.IN_MEMORY = int(sys.argv[2])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+train = data.load(sys.argv[1], (160, 160), holdout=24).train
+batch, _ = data.Batches(train, 32, seed=0)[3]
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+print(len(train), batch.shape, grown)
+"""
+    grown = []
+    for limit in (0, 2**40):
+        printed, _ = run("-c", script, folder, limit)
+        assert printed.startswith("975 (32, 160, 160, 3)")
+        grown.append(int(printed.split()[-1]))
+    whole = 1248 * 160 * 160 * 3 / 2**20
+    assert grown[0] < whole / 2 < whole < grown[1]
+
+
+def test_a_full_temporary_disk_is_one_sentence(folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(data, "IN_MEMORY", 0)
+    monkeypatch.setattr(data.tempfile, "TemporaryFile", lambda: SimpleNamespace(write=full))
+    with pytest.raises(InputError, match=r"do not fit into .* set TMPDIR to a folder"):
+        data.load(str(folder), SIZE)

@@ -1,5 +1,6 @@
 """Files that are whole or not there at all."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,17 +8,25 @@ from pathlib import Path
 
 from tinyconv.errors import InputError
 
+PARTIAL = ".partial-"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path` only once written.
 
     The temporary name keeps the suffixes, which tell Keras and matplotlib the format.
+
+    Raises:
+        InputError: it cannot be written, on a full disk for one.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{path.name}")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        raise InputError(f"Cannot write {path} ({reason}); what was there is as it was.") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -26,6 +35,12 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write in `folder`."""
+    for partial in folder.glob(f"{PARTIAL}*"):
+        partial.unlink()
 
 
 def check_writable(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Where images come from: TensorFlow Datasets, arrays on disk, a folder of images, digits.
 
-Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory;
-`Batches` shuffles it and `feed` turns it into what `keras.Model.fit` takes.
+Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory
+or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` turns it into what
+`keras.Model.fit` takes.
 """
 
 import contextlib
@@ -9,12 +10,14 @@ import difflib
 import math
 import os
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -27,21 +30,45 @@ SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 50_000_000
 MAX_CLASSES = 100_000
+IN_MEMORY = 2 * 2**30  # bytes; a folder that is larger, once decoded, is kept on disk
+CHUNK = 256  # images that are decoded side by side
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class OnDisk:
+    """Images (N, H, W, 3) in uint8 in a file: an array, as far as indexing by rows goes.
+
+    They are read, not mapped, so that they take no memory beyond the rows asked for.
+    """
+
+    def __init__(self, file: IO[bytes], rows: np.ndarray, shape: tuple[int, int, int]):
+        self.file, self.rows = file, rows
+        self.shape = (len(rows), *shape)
+
+    def take(self, indices: np.ndarray) -> "OnDisk":
+        """Some of them, in the same file."""
+        return OnDisk(self.file, self.rows[indices], self.shape[1:])
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        size, number = math.prod(self.shape[1:]), self.file.fileno()
+        rows = [os.pread(number, size, int(row) * size) for row in self.rows[indices]]
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, *self.shape[1:])
 
 
 @dataclass(frozen=True)
 class Split:
     """Images (N, H, W, 3) in uint8, raw RGB, and labels (N,) in int32, from 0 up."""
 
-    images: np.ndarray
+    images: np.ndarray | OnDisk
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Split":
-        return Split(self.images[indices], self.labels[indices])
+        images = self.images
+        images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
+        return Split(images, self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -310,13 +337,36 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
 def _read_images(
     classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[int, int]
 ) -> Split:
-    files = [(file, names.index(name)) for name in classes for file in classes[name]]
-    images = np.empty((len(files), *size, 3), np.uint8)
+    files = [file for name in classes for file in classes[name]]
+    labels = [names.index(name) for name in classes for _ in classes[name]]
+    shape = (*size, 3)
+    on_disk = len(files) * math.prod(shape) > IN_MEMORY
+    images = np.empty((0 if on_disk else len(files), *shape), np.uint8)
+    stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - goes with the last Split
     progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
-    for i, (file, _) in enumerate(files):
-        images[i] = read_image(file, size)
-        progress.update(i + 1)
-    return Split(images, np.array([label for _, label in files], np.int32))
+    with ThreadPoolExecutor() as threads:
+        for start in range(0, len(files), CHUNK):
+            chunk = files[start : start + CHUNK]
+            decoded = list(threads.map(read_image, chunk, [size] * len(chunk)))
+            if stored:
+                _append(stored, np.stack(decoded))
+            else:
+                images[start : start + len(chunk)] = decoded
+            progress.update(start + len(chunk))
+    if stored:
+        return Split(OnDisk(stored, np.arange(len(files)), shape), np.array(labels, np.int32))
+    return Split(images, np.array(labels, np.int32))
+
+
+def _append(file: IO[bytes], images: np.ndarray) -> None:
+    try:
+        file.write(images.tobytes())
+        file.flush()
+    except OSError as error:
+        raise InputError(
+            f"The decoded images do not fit into {tempfile.gettempdir()} ({error.strerror}); set "
+            "TMPDIR to a folder on a larger disk."
+        ) from error
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -338,12 +388,12 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                 levels = np.asarray(upright, np.float32) / 257
                 upright = Image.fromarray(np.rint(levels).astype(np.uint8))
             return _resize_one(upright.convert("RGB"), size)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read.") from error
+    except Exception as error:  # what a damaged image raises is anyone's guess
+        raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
 
 
 def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -351,8 +401,8 @@ def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if images.shape[1:3] == size:
+def _resize(images: np.ndarray | OnDisk, size: tuple[int, int]) -> np.ndarray | OnDisk:
+    if isinstance(images, OnDisk) or images.shape[1:3] == size:
         return images
     return np.stack([_resize_one(Image.fromarray(image), size) for image in images])
 
@@ -384,40 +434,50 @@ class Batches(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        batch = self.split.take(self.order[index * self.batch_size :][: self.batch_size])
-        return batch.images, batch.labels
+        rows = self.order[index * self.batch_size :][: self.batch_size]
+        return self.split.images[rows], self.split.labels[rows]
 
 
 class AugmentedBatches(keras.utils.PyDataset):
-    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs."""
+    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs.
 
-    def __init__(self, batches: Batches, augment: Callable):
+    Several hosts each take their `share` of every batch, out of the whole: the draws of an
+    augmentation depend on the size of the batch, and mixup on the other images.
+    """
+
+    def __init__(self, batches: Batches, augment: Callable | None, share: slice | None = None):
         super().__init__()
-        self.batches, self.augment = batches, augment
+        self.batches, self.augment, self.share = batches, augment, share
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self.augment(*self.numbered(index))
+        step, images, labels = self.numbered(index)
+        if self.augment:
+            images, labels = self.augment(step, images, labels)
+        return (images, labels) if self.share is None else (images[self.share], labels[self.share])
 
     def numbered(self, index: int) -> tuple[Any, Any, Any]:
         step = self.batches.epoch * len(self.batches) + index
         return np.int32(step), *self.batches[index]
 
 
-def feed(batches: Batches, augment: Callable | None = None) -> Any:
+def feed(
+    batches: Batches, augment: Callable | None = None, share: slice | None = None
+) -> keras.utils.PyDataset | Any:
     """What `fit` takes: `batches`, augmented anew each time by a compiled function.
 
     On TensorFlow the function runs in a `tf.data` pipeline, beside the training step (and on the
-    host of a TPU); on JAX it runs on the device, batch by batch.
+    host of a TPU); on JAX it runs on the device, batch by batch. On JAX several hosts each feed
+    their `share` of every batch.
     """
     if augment is None:
-        return batches
+        return batches if share is None else AugmentedBatches(batches, None, share)
     if keras.backend.backend() == "jax":
         import jax
 
-        return AugmentedBatches(batches, jax.jit(augment))
+        return AugmentedBatches(batches, jax.jit(augment), share)
     import tensorflow as tf
 
     augmented = AugmentedBatches(batches, augment)

@@ -1,7 +1,7 @@
 """How nets are trained: every recipe, with its source and what it is known to reach."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyconv import registry
 from tinyconv.errors import unknown
@@ -165,12 +165,16 @@ def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
             alpha=recipe.final_learning_rate / recipe.learning_rate,
             **warmup,
         )
-    ema = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    options: dict[str, Any] = {
+        "name": "optimizer"
+    }  # its variables keep their names from one run to the next
+    if recipe.ema:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema}
     if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate, **ema)
+        return keras.optimizers.Adam(rate, **options)
     if recipe.optimizer == "sgd":
-        return _sgd(recipe.weight_decay)(rate, momentum=0.9, nesterov=True, **ema)
-    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **ema)
+        return _sgd(recipe.weight_decay)(rate, momentum=0.9, nesterov=True, **options)
+    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **options)
 
 
 def _sgd(weight_decay: float):

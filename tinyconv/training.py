@@ -11,23 +11,24 @@ import statistics
 import sys
 import threading
 import time
+import zlib
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 
 from tinyconv import data, plots, recipes, registry, report
-from tinyconv.atomic import check_writable, replacing, write_text
+from tinyconv.atomic import check_writable, remove_partial, replacing, write_text
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
+from tinyconv.hosts import LOST, Hosts
 
-CHECKPOINT = "checkpoint.weights.h5"
+CHECKPOINT = "checkpoint.npz"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
 
 
@@ -36,8 +37,9 @@ class Run:
     """What makes one training: the same `Run` on the same machine gives the same figures.
 
     `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
-    another number of classes; with `freeze` the head alone is trained. `fast` trains the fast twin
-    (`tinyconv.fast`) where there is one: on a CPU, by TensorFlow, in float32.
+    another number of classes; with `freeze` the head alone is trained. `fast` trains by what
+    `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted convolutions by
+    JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Run:
     mixed: bool = False
     tpu: str | None = None
     freeze: bool = False
+    devices: int | None = None
     fast: bool = True
 
     def __post_init__(self) -> None:
@@ -66,32 +69,36 @@ class Run:
             raise InputError(f"The seed is {self.seed}; it must be in 0..{2**31 - 1}.")
 
 
-def train(run: Run, out: Path = Path("models")) -> Path:
+def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> Path:
     """Start a training and return its new run folder under `out`.
 
+    With several `hosts`, each of which calls this, the first alone writes.
+
     The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
-    `confusion.png` and, to resume from, `checkpoint.weights.h5`; each is whole at any moment.
+    `confusion.png` and, to resume from, `checkpoint.npz`; each is whole at any moment.
     Ctrl-C ends the training after the current batch, and the model is still saved and reported on.
 
     Raises:
         InputError: something that `run` names is not there or does not fit, or `out` cannot be
             written.
     """
-    check_writable(out)
-    devices = Devices(run.tpu)
-    with devices.scope():
-        trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
+    if not hosts or hosts.index == 0:
+        check_writable(out)
+    devices = Devices(run.tpu, run.devices, hosts)
+    trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
     dataset = _load(run, trained, devices)
     name = trained.name if trained else run.model
-    folder = _new_folder(out, f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}")
+    folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
+    if devices.rank == 0:
+        folder = _new_folder(folder)
     return _Training(run, trained, dataset, devices, folder).go(history=[])
 
 
-def resume(folder: Path, epochs: int | None = None) -> Path:
+def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) -> Path:
     """Go on with a run that was interrupted, from its last complete epoch.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, which each of several `hosts` must see.
         epochs: train to this many epochs in all. Default: as the run was started.
 
     Raises:
@@ -114,10 +121,11 @@ def resume(folder: Path, epochs: int | None = None) -> Path:
         raise InputError(f"{folder} is not a run folder of this version of tinyconv.") from error
     if epochs is not None:
         run = replace(run, epochs=epochs)
-    check_writable(folder)
-    devices = Devices(run.tpu)
-    with devices.scope():
-        trained = registry.open_model(folder / "model.keras")
+    if not hosts or hosts.index == 0:
+        check_writable(folder)
+        remove_partial(folder)
+    devices = Devices(run.tpu, run.devices, hosts)
+    trained = registry.open_model(folder / "model.keras")
     dataset = _load(run, trained, devices)
     if images != dataset.counts():
         raise InputError(
@@ -141,27 +149,30 @@ def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Datas
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
             "training images and partial batches are dropped."
         )
-    if run.batch_size % devices.replicas:
+    if run.batch_size % devices.count:
         raise InputError(
-            f"The batch size is {run.batch_size}; on {devices.replicas} devices it must be a "
-            f"multiple of {devices.replicas}."
+            f"The batch size is {run.batch_size}; on {devices.count} devices it must be a "
+            f"multiple of {devices.count}."
         )
+    started = (asdict(run), dataset.counts(), dataset.train.labels.tolist())
+    if not devices.agree(zlib.crc32(json.dumps(started).encode())):
+        raise InputError("The hosts were started with other arguments or data than one another.")
     return dataset
 
 
 def _drops_remainder(run: Run, devices: Devices) -> bool:
-    return recipes.find(run.recipe).drop_remainder or devices.kind == "tpu" or devices.replicas > 1
+    return recipes.find(run.recipe).drop_remainder or devices.kind == "tpu" or devices.count > 1
 
 
-def _new_folder(out: Path, name: str) -> Path:
+def _new_folder(wanted: Path) -> Path:
     for number in range(1, 1000):
-        folder = out / (name if number == 1 else f"{name}-{number}")
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
             folder.mkdir()
         except FileExistsError:
             continue
         return folder
-    raise InputError(f"{out / name} and 998 more folders like it are there; choose another --out.")
+    raise InputError(f"{wanted} and 998 more folders like it are there; choose another --out.")
 
 
 class _Training:
@@ -185,13 +196,13 @@ class _Training:
         self.mixup = self.augment and self.recipe.mixup > 0
         random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
         kind = "Categorical" if self.mixup else "SparseCategorical"
+        self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
         with devices.scope():
-            self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
             self.copy = devices.clone(self.net, run.mixed)
             for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
-            fast = run.fast and devices.can_fuse and not run.mixed
+            fast = run.fast and devices.can_fuse(run.mixed)
             self.model = twin(self.copy) if fast else self.copy
             self.judge = twin(self.net) if fast else self.net
             self.model.compile(
@@ -199,6 +210,7 @@ class _Training:
                 loss=getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
                 metrics=[getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
                 jit_compile=devices.jit_compile,
+                steps_per_execution=devices.steps_per_execution(len(self.batches)),
             )
 
     def _build(self, trained: keras.Model | None) -> keras.Model:
@@ -219,16 +231,25 @@ class _Training:
         history = history[:done]
         recorder = _Recorder(self, history)
         self._write_report({"status": "running", **self._facts(history)})
-        stop = _StopOnSignal()
+        callbacks = [_StartEpoch(self.batches, self.run.seed), recorder]
+        if self.devices.hosts == 1:  # of several, one that stopped alone would leave the others
+            callbacks.append(_StopOnSignal())
         print(f"{self.folder}: {self._title()}, epochs {done + 1} to {self.run.epochs}", flush=True)
-        self.model.fit(
-            data.feed(self.batches, self._augmentation()),
-            initial_epoch=done,
-            epochs=self.run.epochs,
-            callbacks=[_StartEpoch(self.batches, self.run.seed), recorder, stop],
-            shuffle=False,  # `Batches` does it
-            verbose=1,
-        )
+        batches = data.feed(self.batches, self._augmentation(), self._share())
+        try:
+            with self.devices.fit_scope():
+                self.model.fit(
+                    batches,
+                    initial_epoch=done,
+                    epochs=self.run.epochs,
+                    callbacks=callbacks,
+                    shuffle=False,  # `Batches` does it
+                    verbose=1,
+                )
+        except (ValueError, RuntimeError) as error:
+            if self.devices.hosts > 1 and any(name in str(error) for name in ("Gloo", "NCCL")):
+                raise InputError(LOST) from error
+            raise
         if recorder.diverged:
             self._write_report({"status": "diverged", **self._facts(history)})
             raise InputError(
@@ -242,6 +263,9 @@ class _Training:
         self._finish(history, "complete" if complete else "interrupted")
         return self.folder
 
+    def _share(self) -> slice | None:
+        return self.devices.share(self.run.batch_size) if self.devices.hosts > 1 else None
+
     def _augmentation(self) -> Augmentation | None:
         if not self.augment:
             return None
@@ -251,10 +275,7 @@ class _Training:
         return Augmentation(self.recipe.augment, self.run.seed, mixup, len(self.batches))
 
     def _evaluate(self, split: data.Split, verbose: str | int = "auto") -> report.Evaluation:
-        size = max(256, self.run.batch_size)
-        while 0 < len(split) % size < self.devices.replicas:
-            size -= 1  # a last batch that leaves a replica without an image fails
-        return report.evaluate(self.judge, split, size, verbose)
+        return report.evaluate(self.judge, split, max(256, self.run.batch_size), verbose)
 
     def validate(self) -> dict[str, float]:
         self.update_net()
@@ -267,18 +288,28 @@ class _Training:
     def _restore(self, history: list[dict]) -> int:
         """Load the checkpoint and return how many epochs it has seen."""
         path = self.folder / CHECKPOINT
-        self.model.optimizer.build(self.model.trainable_variables)
         try:
-            with h5py.File(path) as file:
-                done = int(file.attrs["epochs"])
-            self.model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
+            with np.load(path) as file:
+                saved = dict(file)
+            done = int(saved.pop("epochs"))
+            with self.devices.scope():
+                self.model.optimizer.build(self.model.trainable_variables)
+            state = self._state()
+            if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in state.items()}:
+                raise ValueError("weights of another net or optimizer")
+        except Exception as error:  # what a damaged archive raises is anyone's guess
             raise InputError(f"{path} cannot be read as this run's checkpoint.") from error
         if done > len(history):
             raise InputError(f"{self.folder / 'history.csv'} has fewer epochs than {CHECKPOINT}.")
         if done > self.run.epochs:
             raise InputError(f"{self.folder} has {done} epochs, more than {self.run.epochs}.")
+        for name, variable in state.items():
+            variable.assign(saved[name])
         return done
+
+    def _state(self) -> dict[str, keras.Variable]:
+        """All that goes on from epoch to epoch; random streams start anew with each."""
+        return {v.path: v for v in (*self.copy.weights, *self.model.optimizer.variables)}
 
     def update_net(self) -> None:
         """Bring the net up to date with the model in training."""
@@ -297,21 +328,24 @@ class _Training:
                 self.net(self.batches[index % len(self.batches)][0], training=True)
 
     def save_net(self) -> None:
+        if self.devices.rank:
+            return
         with replacing(self.folder / "model.keras") as partial:
             self.net.save(partial)
 
     def checkpoint(self, history: list[dict]) -> None:
         """The checkpoint is written last: what it counts, the other files hold already."""
+        if self.devices.rank:
+            return
         rows = io.StringIO()
         writer = csv.DictWriter(rows, history[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         write_text(self.folder / "history.csv", rows.getvalue())
         self.save_net()
+        state = {k: keras.ops.convert_to_numpy(v) for k, v in self._state().items()}
         with replacing(self.folder / CHECKPOINT) as partial:
-            self.model.save_weights(partial)
-            with h5py.File(partial, "a") as file:
-                file.attrs["epochs"] = len(history)
+            np.savez(partial, epochs=len(history), **state)  # HDF5 crashes on a full disk
 
     def _facts(self, history: list[dict]) -> dict[str, Any]:
         return {
@@ -324,7 +358,11 @@ class _Training:
             "validation": self._validation_name(),
             "parameters": report.parameters(self.net),
             "macs": report.macs(self.net),
-            "devices": {"kind": self.devices.kind, "replicas": self.devices.replicas},
+            "devices": {
+                "kind": self.devices.kind,
+                "count": self.devices.count,
+                "hosts": self.devices.hosts,
+            },
             "machine": machine(),
         }
 
@@ -332,9 +370,13 @@ class _Training:
         return "holdout" if self.dataset.holdout else "test"
 
     def _write_report(self, content: dict) -> None:
+        if self.devices.rank:
+            return
         write_text(self.folder / "report.json", json.dumps(content, indent=2) + "\n")
 
     def _finish(self, history: list[dict], status: str) -> None:
+        if self.devices.rank:
+            return
         print("Evaluating on the training and the test images")
         train, test = self._evaluate(self.dataset.train), self._evaluate(self.dataset.test)
         seconds = [row["seconds"] for row in history]
@@ -439,6 +481,10 @@ class _Recorder(keras.callbacks.Callback):
         if self.diverged or self.batch + 1 < len(self.training.batches):
             return
         assert logs is not None
+        with self.training.devices.alone():
+            self._record(epoch, logs)
+
+    def _record(self, epoch: int, logs: dict) -> None:
         logs |= self.training.validate()  # shown at the end of the progress bar, too
         if not math.isfinite(logs["val_loss"]):  # the last step of the epoch was the bad one
             self.diverged = logs["val_loss"]

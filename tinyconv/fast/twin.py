@@ -34,15 +34,10 @@ class Fused(keras.layers.Layer):
         return (input_shape[0], *self.shape[1:])
 
 
-def twin(model: keras.Model) -> keras.Model:
-    """`model` with each block that can be fused as one layer on the same variables.
-
-    Returns:
-        A functional model that shares every weight with `model` and answers the same within 1e-5;
-        `model` itself if it has no such block.
-    """
+def _fused(model: keras.Model) -> tuple[dict, dict]:
+    """Layer name -> what stands for it, and -> what it takes: blocks by their last layer."""
     layers = {layer.name: layer for layer in model.layers}
-    fused: dict[str, Fused] = {}
+    fused: dict[str, keras.layers.Layer] = {}
     sources: dict[str, keras.KerasTensor] = {}
     taken: set[keras.layers.Layer] = set()
     for block in BLOCKS:
@@ -54,6 +49,25 @@ def twin(model: keras.Model) -> keras.Model:
                 fused[layer.name] = Fused(block, own, f"{layer.name}_fused")
                 sources[layer.name] = own[block.roles[0]].input
                 taken |= {*own.values()}
+    return fused, sources
+
+
+def _shifted(model: keras.Model) -> tuple[dict, dict]:
+    """The same of single convolutions."""
+    from tinyconv.fast.shifted import Shifted
+
+    layers = [layer for layer in model.layers if Shifted.fits(layer)]
+    return {x.name: Shifted(x) for x in layers}, {x.name: x.input for x in layers}
+
+
+def twin(model: keras.Model) -> keras.Model:
+    """`model` with what can be fused, or under JAX shifted, on the same variables.
+
+    Returns:
+        A functional model that shares every weight with `model` and answers the same within 1e-5;
+        `model` itself if it has no such layers.
+    """
+    fused, sources = _shifted(model) if keras.backend.backend() == "jax" else _fused(model)
     if not fused:
         return model
     done = {id(model.input): model.input}

@@ -1,0 +1,129 @@
+"""What a training runs on, with stand-ins for what is not here."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tinyconv import devices, hosts, registry, training
+from tinyconv.errors import InputError
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="stand-ins for TensorFlow's"
+)
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    """A TPU that is one CPU; what was asked of the resolver."""
+    import tensorflow as tf
+
+    asked = []
+
+    class Resolver:
+        @staticmethod
+        def connect(tpu=None, zone=None, project=None):
+            asked.append((tpu, zone))
+            if tpu == "gone":
+                raise ValueError("Could not find TPU\nin two lines")
+            return Resolver()
+
+    class Strategy(tf.distribute.OneDeviceStrategy):
+        def __init__(self, resolver):
+            assert isinstance(resolver, Resolver)
+            super().__init__("CPU:0")
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", Resolver)
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", Strategy)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("local", ("local", None)),
+        ("node-1", ("node-1", None)),
+        ("us-central2-b/node-1", ("node-1", "us-central2-b")),
+        ("grpc://10.0.0.2:8470", ("grpc://10.0.0.2:8470", None)),
+    ],
+)
+def test_a_tpu_is_found_by_what_a_cloud_calls_it(flag, expected, cloud):
+    found = devices.Devices(flag)
+    assert cloud == [expected]
+    assert (found.kind, found.count) == ("tpu", 1)
+
+
+def test_no_tpu_is_one_sentence(cloud):
+    with pytest.raises(InputError) as error:
+        devices.Devices("gone")
+    assert str(error.value) == (
+        "No TPU answers at 'gone' (ValueError); run on a TPU machine or leave out --tpu."
+    )
+
+
+def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(
+    cloud, npz, tmp_path, monkeypatch
+):
+    seen = {}
+
+    class Watch(training._Recorder):
+        def on_train_begin(self, logs=None):
+            seen["dtypes"] = {layer.compute_dtype for layer in self.model.layers[1:-1]}
+            seen["last"] = self.model.layers[-1].compute_dtype
+            seen["steps_per_execution"] = self.model.steps_per_execution
+            seen["steps"] = len(self.training.batches)
+
+    monkeypatch.setattr(training, "_Recorder", Watch)
+    run = training.Run("resnet20", str(npz), "digits", 2, 5, True, tpu="us-central2-b/node-1")
+    folder = training.train(run, tmp_path)
+    assert cloud == [("node-1", "us-central2-b")]
+    assert seen == {"dtypes": {"bfloat16"}, "last": "float32", "steps_per_execution": 9, "steps": 9}
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["devices"] == {"kind": "tpu", "count": 1, "hosts": 1} and facts["epochs"] == 2
+    model = registry.open_model(folder / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        ({"limit": 0}, {}, "--devices is 0; it must be at least 1."),
+        ({"limit": 64}, {}, "--devices is 64, but of cpu devices 1 are visible."),
+        ({"limit": 1, "tpu": "local"}, {}, "--devices limits GPUs; a TPU is used whole."),
+        ({"hosts": hosts.Hosts(("a:1", "b:1"), 0)}, {}, "issue 20585): set KERAS_BACKEND=jax"),
+        (
+            {},
+            {"TF_CONFIG": '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}'},
+            "TF_CONFIG names 2 workers, but Keras cannot train on several machines by TensorFlow",
+        ),
+        ({}, {"TF_CONFIG": "{"}, "TF_CONFIG is not the JSON of a cluster; unset it."),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(arguments, environment, sentence, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as error:
+        devices.Devices(**arguments)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("cpu", "bfloat16"), ("gpu", "float16")])
+@pytest.mark.parametrize("name", ["cifar10_tiny_half", "tiniest", "resnet20"])
+def test_mixed_precision_ends_in_float32(name, kind, dtype):
+    """The copy for a GPU runs here, too, on the CPU."""
+    here = devices.Devices()
+    here.kind = kind
+    net = registry.create_model(name)
+    clone = here.clone(net, mixed=True)
+    assert {layer.compute_dtype for layer in clone.layers[1:-1]} == {dtype}
+    assert {weight.dtype for weight in clone.trainable_weights} == {"float32"}
+    optimizer = here.optimizer(keras.optimizers.SGD(), mixed=True)
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == (dtype == "float16")
+    clone.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.random.default_rng(0).integers(256, size=(4, 32, 32, 3)).astype(np.uint8)
+    logits = clone(images)
+    assert logits.dtype == clone.compute_loss(images, np.arange(4), logits).dtype == "float32"
+    expected = np.asarray(net(images))
+    error = np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max()
+    assert 0 < error < 0.05

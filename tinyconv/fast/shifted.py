@@ -1,0 +1,129 @@
+"""Depthwise and grouped convolutions as sums of shifted images, for JAX on a CPU.
+
+There XLA makes the gradient of such a convolution hundreds of times slower than its arithmetic.
+Here both directions are multiply-adds of whole images, one for each place of the kernel.
+
+Shapes: image (B, H, W, I, G) to (B, H', W', O, G) by a kernel (K, K, I, O, G): G groups, each of I
+channels in and O out, innermost, as what is done to one is done to all. A depthwise convolution has
+a group for every channel.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import keras
+
+
+def _places(kernel):
+    return ((a, b) for a in range(kernel.shape[0]) for b in range(kernel.shape[1]))
+
+
+def _shift(x, place, size, strides, dilation):
+    """The (B, H', W', I, G) of `x` that one place of the kernel meets."""
+    starts = [at * step for at, step in zip(place, dilation, strict=True)]
+    rows, columns = (
+        slice(start, start + (count - 1) * stride + 1, stride)
+        for start, count, stride in zip(starts, size, strides, strict=True)
+    )
+    return x[:, rows, columns]
+
+
+def _sum(x, kernel, size, strides, dilation):
+    total = 0
+    for place in _places(kernel):
+        shifted = _shift(x, place, size, strides, dilation)
+        for i in range(kernel.shape[2]):
+            total += shifted[..., i, None, :] * kernel[place][i]
+    return total
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolve(x, kernel, strides, dilation, pads):
+    """Both in float32; `strides` and `dilation` per axis, `pads` (before, after) per axis."""
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
+    size = [
+        (length - (k - 1) * d - 1) // s + 1
+        for length, k, d, s in zip(
+            padded.shape[1:3], kernel.shape[:2], dilation, strides, strict=True
+        )
+    ]
+    return _sum(padded, kernel, size, strides, dilation)
+
+
+def _forward(x, kernel, strides, dilation, pads):
+    return convolve(x, kernel, strides, dilation, pads), (x, kernel)
+
+
+def _backward(strides, dilation, pads, kept, dy):
+    x, kernel = kept
+    size = dy.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
+
+    def add(total, image):  # one image at a time, which stays in the cache
+        x, dy = image
+        products = (
+            _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :]
+            * dy[..., None, :, :]
+            for place in _places(kernel)
+        )
+        return total + jnp.stack([product.sum((0, 1)) for product in products]), None
+
+    start = jnp.zeros((kernel.shape[0] * kernel.shape[1], *kernel.shape[2:]))
+    dkernel = jax.lax.scan(add, start, (padded, dy))[0].reshape(kernel.shape)
+    # The image's gradient is a convolution, too: of dy, its strides filled up with zeros.
+    around = []
+    for axis in (0, 1):
+        before = (kernel.shape[axis] - 1) * dilation[axis] - pads[axis][0]
+        spread = (size[axis] - 1) * strides[axis] + 1
+        after = x.shape[1 + axis] + (kernel.shape[axis] - 1) * dilation[axis] - before - spread
+        around.append((before, after, strides[axis] - 1))
+    dy = jax.lax.pad(dy, 0.0, ((0, 0, 0), *around, (0, 0, 0), (0, 0, 0)))
+    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    return _sum(dy, turned, x.shape[1:3], (1, 1), dilation), dkernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _apply(layer, x, kernel):
+    """`layer`'s convolution of x (B, H, W, G * I) by a kernel (K, K, I, G, O)."""
+    window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], window, layer.strides, layer.padding.upper())
+    y = convolve(
+        jnp.swapaxes(x.reshape(*x.shape[:3], kernel.shape[3], -1), -1, -2).astype("float32"),
+        jnp.swapaxes(kernel, -1, -2).astype("float32"),
+        tuple(layer.strides),
+        tuple(layer.dilation_rate),
+        tuple(map(tuple, pads)),
+    )
+    return jnp.swapaxes(y, -1, -2).reshape(*y.shape[:3], -1).astype(x.dtype)
+
+
+class Shifted(keras.layers.Layer):
+    """A stock depthwise or grouped convolution, computed so; it owns nothing but this layer."""
+
+    def __init__(self, stock):
+        super().__init__(name=f"{stock.name}_shifted", dtype=stock.dtype_policy)
+        self.stock = stock
+        self.built = True
+
+    @staticmethod
+    def fits(layer):
+        return type(layer) is keras.layers.DepthwiseConv2D or (
+            type(layer) is keras.layers.Conv2D and layer.groups > 1
+        )
+
+    def call(self, x):
+        kernel = keras.ops.convert_to_tensor(self.stock.kernel)
+        if type(self.stock) is keras.layers.DepthwiseConv2D:
+            kernel = kernel[:, :, None]
+        else:
+            kernel = kernel.reshape(*kernel.shape[:3], self.stock.groups, -1)
+        y = _apply(self.stock, x, kernel)
+        if self.stock.use_bias:
+            y += keras.ops.convert_to_tensor(self.stock.bias)
+        return self.stock.activation(y)
+
+    def compute_output_shape(self, input_shape):
+        return self.stock.compute_output_shape(input_shape)
