@@ -168,7 +168,7 @@ class _Stopwatch:
     def _build(self, devices: Devices) -> None:
         with devices.scope():
             net = registry.create_model(self.net.name)
-            self.model = twin(net) if self.fuse and devices.can_fuse else net
+            self.model = twin(net) if self.fuse and devices.can_fuse(mixed=False) else net
             loss = "Categorical" if self._mixes() else "SparseCategorical"
             self.model.compile(
                 optimizer=recipes.optimizer(self.recipe, steps=1_000_000),
