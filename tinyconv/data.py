@@ -292,11 +292,7 @@ def _text(name: str) -> str:
 def _list_images(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its image files, both in alphabetical order."""
     classes = {
-        subfolder.name: sorted(
-            file
-            for file in subfolder.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        )
+        subfolder.name: image_files(subfolder)
         for subfolder in sorted(folder.iterdir())
         if subfolder.is_dir() and not subfolder.name.startswith(".")
     }
@@ -305,6 +301,15 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
     if empty := [name for name, files in classes.items() if not files]:
         raise InputError(f"{folder / empty[0]} has no images; remove it or fill it.")
     return classes
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and below, in alphabetical order."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def _read_images(
@@ -322,6 +327,8 @@ def _read_images(
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
     """One image file of any common format as (height, width, 3) in uint8, raw RGB.
 
+    What is transparent is seen on white.
+
     Raises:
         InputError: it is no image, is damaged, or has more than 50 million pixels.
     """
@@ -337,6 +344,10 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                     raise InputError(f"{path} has 32 bits a pixel; save it with 8 or 16.")
                 levels = np.asarray(upright, np.float32) / 257
                 upright = Image.fromarray(np.rint(levels).astype(np.uint8))
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                white = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(white, upright)
             return _resize_one(upright.convert("RGB"), size)
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
