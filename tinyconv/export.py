@@ -11,7 +11,6 @@ do a layer badly:
 """
 
 import importlib.util
-import os
 import statistics
 import tempfile
 import time
@@ -25,22 +24,35 @@ import numpy as np
 from keras import ops
 
 from tinyconv import atomic
-from tinyconv.data import Split
 from tinyconv.errors import InputError, unknown
 
-ENDINGS = {"litert": ".tflite", "litert-int8": "-int8.tflite", "onnx": ".onnx", "savedmodel": ""}
-CALIBRATION = 500  # images that tell int8 the range of each activation
+CALIBRATION = 200  # images that show int8 the range of each activation
 CALLS = 100  # with one image each, to time
-FLOAT_TOLERANCE = 1e-4  # of the largest logit
-INT8_AGREEMENT = 0.9  # of the images in the same class
+Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> logits (N, classes)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: its ending, how it is written and run, and how it may differ from Keras.
+
+    `packages` are needed beside TensorFlow. `same` is the least share of images in the same class
+    as by Keras; `difference` the largest difference of two logits, as a share of Keras' largest.
+    """
+
+    ending: str
+    write: Callable[[keras.Model, Path, np.ndarray], None]
+    load: Callable[[Path], Runtime]
+    packages: tuple[str, ...] = ()
+    same: float = 0.0
+    difference: float = 1e-4
 
 
 @dataclass(frozen=True)
 class Check:
-    """How a written file answered: logits (N, classes), beside those of Keras and the labels (N,).
+    """How a written file answers: logits (N, classes) beside those of Keras and the labels (N,).
 
     `labels` are None where the images have none; `latency` is in seconds for one image on one
-    thread, the median of `CALLS`; `size` is in bytes.
+    thread, the median of several calls; `size` is in bytes.
     """
 
     logits: np.ndarray
@@ -59,17 +71,37 @@ class Check:
         """The largest difference of two logits, as a share of Keras' largest logit."""
         return float(np.abs(self.logits - self.keras).max() / np.abs(self.keras).max())
 
-    def text(self, images: str) -> str:
+    def agrees(self, form: Format) -> bool:
+        """Whether it is as near to Keras as `form` has to be; a NaN is not."""
+        return self.same >= form.same and self.difference <= form.difference
+
+    def text(self) -> str:
         """All of it for a terminal."""
         lines = [
-            f"{self.size / 1000:,.0f} KB, one image in {1000 * self.latency:.2f} ms on one thread",
-            f"same class as Keras: {self.same:.2%} of {len(self.logits):,} {images}",
-            f"logits off by at most {self.difference:.1e} of the largest",
+            f"{self.size / 1000:,.0f} KB, {1000 * self.latency:.2f} ms an image on one thread",
+            f"{self.same:.2%} of {len(self.logits):,} images in the same class as by Keras, "
+            f"logits within {self.difference:.1e} of the largest",
         ]
         if self.labels is not None:
             ours, theirs = ((x.argmax(-1) == self.labels).mean() for x in (self.logits, self.keras))
-            lines.append(f"accuracy {ours:.2%}, in Keras {theirs:.2%}")
-        return "\n".join(f"  {line}" for line in lines)
+            lines.append(f"accuracy {ours:.2%}, by Keras {theirs:.2%}")
+        return "\n".join(lines)
+
+
+def find(target: str) -> Format:
+    """The format called `target`, once it is sure that it can be written here.
+
+    Raises:
+        InputError: it is unknown, or needs a package that is not here.
+    """
+    if target not in FORMATS:
+        raise unknown("format", target, FORMATS)
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("TensorFlow writes the exports; unset KERAS_BACKEND.")
+    for name in FORMATS[target].packages:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{target} needs {name}: pip install 'tinyconv[export]'.")
+    return FORMATS[target]
 
 
 def export(
@@ -77,62 +109,239 @@ def export(
     target: str,
     path: Path,
     images: np.ndarray,
-    labels: np.ndarray | None,
-    calibration: np.ndarray,
+    labels: np.ndarray | None = None,
 ) -> Check:
-    """Write `model` as `target` and run what was written.
+    """Write a trained model as `target`, and run what was written.
 
     Args:
-        model: from images to logits, without custom layers.
-        target: a key of `ENDINGS`.
+        model: a functional model from images to logits.
+        target: a key of `FORMATS`.
         path: the file to write, or the folder of a savedmodel, which must not be there yet.
-        images: to compare with Keras, (N, height, width, 3) in uint8.
-        labels: their classes (N,), or None.
-        calibration: images as `images`, for int8 to see the range of each activation.
+        images: to compare with Keras, (N, height, width, 3) in uint8; int8 takes the range of each
+            activation from the first of them.
+        labels: their classes (N,), if they are known.
 
     Raises:
-        InputError: it cannot be written, or the file answers otherwise than Keras. Nothing is then
-            left of it.
+        InputError: it cannot be written, or what was written answers otherwise than Keras; nothing
+            of it is left.
     """
-    check_target(target, path)
-    write, load = _WRITERS[target], _RUNTIMES[target]
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+    form = find(target)
+    if path.suffix != Path(form.ending).suffix:
+        raise InputError(f"{path} must end in {Path(form.ending).suffix or 'no suffix'}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder that is there already; remove it or choose another.")
+    atomic.check_writable(path.parent)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         written = Path(folder, path.name)
         try:
-            write(model, written, calibration)
-        except Exception as error:
+            form.write(model, written, images)
+            run = form.load(written)
+            logits = run(images)
+        except Exception as error:  # whatever converters and runtimes raise
+            said = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{model.name} cannot be written as {target} ({type(error).__name__}: "
-                f"{str(error)[:200]})."
+                f"{model.name} cannot be written as {target} ({type(error).__name__}: {said})."
             ) from error
-        check = _check(load, written, model, images, labels)
-        wrong = check.same < INT8_AGREEMENT if "int8" in target else check.difference > FLOAT_TOLERANCE
-        if wrong or not np.isfinite(check.logits).all():
+        files = [file for file in (written, *written.rglob("*")) if file.is_file()]
+        check = Check(
+            logits,
+            np.asarray(model.predict(images, verbose=0), np.float32),
+            labels,
+            _latency(run, images[:1]),
+            sum(file.stat().st_size for file in files),
+        )
+        if not check.agrees(form):
             raise InputError(
-                f"{path.name} was written and removed, as it disagrees with Keras: "
-                f"{check.same:.2%} of {len(images)} images in the same class, logits off by "
-                f"{check.difference:.1e} of the largest."
+                f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
+                f"{len(images):,} images are in the same class, where {form.same:.0%} must be, and "
+                f"logits differ by {check.difference:.1e} of the largest, where "
+                f"{form.difference:.0e} is allowed."
             )
         written.rename(path)
     return check
 
 
-def check_target(target: str, path: Path) -> None:
-    """Make sure that `target` can be written to `path` here.
+def _latency(run: Runtime, image: np.ndarray) -> float:
+    def call() -> float:
+        start = time.perf_counter()
+        run(image)
+        return time.perf_counter() - start
 
-    Raises:
-        InputError: it is unknown, or needs a package that is not here, or the path is wrong.
+    return statistics.median(call() for _ in range(CALLS))
+
+
+def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
+    """A model of the same function for exporters: see the top of this file.
+
+    Args:
+        model: a functional model.
+        onnx: rewrite what ONNX exports get wrong, too.
     """
-    if target not in ENDINGS:
-        raise unknown("format", target, ENDINGS)
-    if keras.backend.backend() != "tensorflow":
-        raise InputError("Exports are made by TensorFlow; unset KERAS_BACKEND.")
-    needed = ("onnx", "onnxruntime", "tf2onnx") if target == "onnx" else ()
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise InputError(f"ONNX needs {missing[0]}: pip install 'tinyconv[export]'.")
-    ending = Path(ENDINGS[target]).suffix or ENDINGS[target][-7:]
-    if path.suffix != ending:
-        raise InputError(f"{path} must end in {ending}." if ending else f"{path} is a folder.")
-    if target == "savedmodel" and path.exists():
-        raise InputError(f"{path} is there already; remove it or choose another --out.")
-    atomic.check_writable(path.parent)
+    orders = _channel_orders(model)
+
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        if layer.name in orders and layer.weights:
+            return _reordered(layer, orders[layer.name], args[0])
+        if onnx and isinstance(layer, keras.layers.Activation) and _is_gelu(layer):
+            return args[0] * 0.5 * (1 + ops.erf(args[0] * 0.5**0.5))
+        if onnx and isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
+            return _by_group(layer, args[0])
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(model, clone_function=lambda x: x, call_function=call)
+
+
+def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
+    """Layer -> which of its channels comes where, for depthwise convolutions with a multiplier.
+
+    That is for those followed by layers that treat every channel alike, and then a Dense, and for
+    these. Channel `c * multiplier + j` moves to `j * channels + c`.
+    """
+    alike = (keras.layers.LayerNormalization, keras.layers.Activation, keras.layers.Dropout)
+    orders = {}
+    for first in model.layers:
+        if not isinstance(first, keras.layers.DepthwiseConv2D) or first.depth_multiplier == 1:
+            continue
+        chain = [first]
+        while isinstance(chain[-1], (keras.layers.DepthwiseConv2D, *alike)):
+            consumers = [node.operation for node in chain[-1]._outbound_nodes]
+            if len(consumers) != 1:
+                break
+            chain.append(consumers[0])
+        if isinstance(chain[-1], keras.layers.Dense):
+            channels, multiplier = first.output.shape[-1], first.depth_multiplier
+            order = np.arange(channels).reshape(-1, multiplier).T.ravel()
+            orders |= {layer.name: order for layer in chain}
+    return orders
+
+
+def _reordered(layer: keras.layers.Layer, order: np.ndarray, x: Any) -> Any:
+    """`layer` of `x` with its channels in `order`; a Dense takes them so, and puts out its own."""
+    config, (kernel, *others) = layer.get_config(), layer.get_weights()
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        x = ops.concatenate([x] * layer.depth_multiplier, axis=-1)
+        config["depth_multiplier"] = 1
+        kernel = kernel.reshape(*kernel.shape[:2], -1, 1)[:, :, order]
+        others = [bias[order] for bias in others]
+    elif isinstance(layer, keras.layers.LayerNormalization):
+        kernel, others = kernel[order], [beta[order] for beta in others]
+    else:
+        kernel = kernel[order]
+    copy = type(layer).from_config(config)
+    y = copy(x)
+    copy.set_weights([kernel, *others])
+    return y
+
+
+def _is_gelu(layer: keras.layers.Activation) -> bool:
+    return layer.get_config()["activation"] == "gelu"
+
+
+def _by_group(layer: keras.layers.Conv2D, x: Any) -> Any:
+    """A grouped convolution as one for each group."""
+    config = layer.get_config() | {"groups": 1, "filters": layer.filters // layer.groups}
+    kernels, *biases = (np.split(w, layer.groups, axis=-1) for w in layer.get_weights())
+    parts = []
+    for i, part in enumerate(ops.split(x, layer.groups, axis=-1)):
+        conv = keras.layers.Conv2D.from_config(config | {"name": f"{layer.name}_group{i + 1}"})
+        parts.append(conv(part))
+        conv.set_weights([kernels[i], *(bias[i] for bias in biases)])
+    return ops.concatenate(parts, axis=-1)
+
+
+def _litert(model: keras.Model, path: Path, images: np.ndarray) -> None:
+    converter = _converter(model)
+    path.write_bytes(converter.convert())
+
+
+def _litert_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
+    import tensorflow as tf
+
+    def examples() -> Iterator[list[np.ndarray]]:
+        return ([image[None].astype(np.float32)] for image in images[:CALIBRATION])
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = examples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    path.write_bytes(converter.convert())
+
+
+def _converter(model: keras.Model) -> Any:
+    """A converter of one image at a time; its variables are frozen, its operations built in."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    exported = rewritten(model)
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
+    function = tf.function(lambda image: exported(image, training=False), [signature])
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return converter
+
+
+def _run_litert(path: Path) -> Runtime:
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(model_content=path.read_bytes(), num_threads=1)
+    interpreter.allocate_tensors()
+    (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        logits = np.empty((len(images), answer["shape"][-1]), np.float32)
+        for i, one in enumerate(images.astype(image["dtype"])):
+            interpreter.set_tensor(image["index"], one[None])
+            interpreter.invoke()
+            logits[i] = interpreter.get_tensor(answer["index"])[0]
+        return logits
+
+    return run
+
+
+def _onnx(model: keras.Model, path: Path, images: np.ndarray) -> None:
+    rewritten(model, onnx=True).export(path, format="onnx", verbose=False)
+
+
+def _run_onnx(path: Path) -> Runtime:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
+        return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
+
+    return run
+
+
+def _savedmodel(model: keras.Model, path: Path, images: np.ndarray) -> None:
+    model.export(path, format="tf_saved_model", verbose=False)
+
+
+def _run_savedmodel(path: Path) -> Runtime:
+    import tensorflow as tf
+
+    served = tf.saved_model.load(path)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
+        return np.concatenate([served.serve(batch).numpy() for batch in batches])
+
+    return run
+
+
+FORMATS = {
+    "litert": Format(".tflite", _litert, _run_litert),
+    "litert-int8": Format(
+        "-int8.tflite", _litert_int8, _run_litert, same=0.9, difference=float("inf")
+    ),
+    "onnx": Format(".onnx", _onnx, _run_onnx, packages=("onnx", "onnxruntime", "tf2onnx")),
+    "savedmodel": Format("", _savedmodel, _run_savedmodel),
+}
