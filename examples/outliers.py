@@ -27,7 +27,9 @@ scores = {  # the larger, the more the image is like what the model knows
     "largest probability": lambda features, logits: softmax(logits, axis=1).max(axis=1),
     "largest logit": lambda features, logits: logits.max(axis=1),
     "energy": lambda features, logits: logsumexp(logits, axis=1),
-    "nearness to 10 neighbours": lambda features, logits: -neighbours.kneighbors(features)[0][:, -1],
+    "nearness to 10 neighbours": lambda features, logits: (
+        -neighbours.kneighbors(features)[0][:, -1]
+    ),
 }
 truth = np.repeat([1, 0], [len(inside[0]), len(outside[0])])
 for name, score in scores.items():

@@ -118,7 +118,9 @@ def predict(args: argparse.Namespace) -> None:
     names = opened.class_names
     if names is None:
         names = tuple(map(str, range(opened.model.output_shape[-1])))
-        print("No report.json beside the model names its classes; they are numbers.", file=sys.stderr)
+        print(
+            "No report.json beside the model names its classes; they are numbers.", file=sys.stderr
+        )
     from tqdm import tqdm
 
     from tinyconv import predict
@@ -171,36 +173,27 @@ def export(args: argparse.Namespace) -> None:
         raise InputError(f"--images is {args.images}; it must be at least 1.")
     opened = trained.open_model(args.model)
     path = args.out or Path(f"{opened.model.name}{form.ending or '-savedmodel'}")
-    images, labels, what = check_images(opened, args.data)
-    labels = labels if labels is None else labels[: args.images]
-    check = export.export(opened.model, args.to, path, images[: args.images], labels)
-    print(f"{path}, checked on {what}\n{check.text()}")
-
-
-def check_images(opened: Any, spec: str | None) -> tuple[Any, Any, str]:
-    """Test images (N, height, width, 3), their labels (N,), and what they are.
-
-    Without `spec` they are those of the model's own data, or noise without labels where that is
-    not known, or not here.
-    """
     import numpy as np
 
     from tinyconv import data
 
-    size, classes = opened.model.input_shape[1:3], opened.model.output_shape[-1]
-    if spec or opened.data:
-        try:
-            dataset = data.load(spec or opened.data, size)
-        except InputError as error:
-            if spec:
-                raise
-            print(f"{error} Checking on noise.", file=sys.stderr)
-        else:
-            names = opened.class_names or dataset.class_names
-            fits = len(names) == classes and tuple(names) == tuple(dataset.class_names)
-            return dataset.test.images, dataset.test.labels if fits else None, f"{dataset.name} (test)"
-    noise = np.random.default_rng(0).integers(256, size=(1000, *size, 3), dtype=np.uint8)
-    return noise, None, "noise"
+    size = opened.model.input_shape[1:3]
+    spec = args.data or opened.data
+    labels = None
+    if spec and (args.data or data.is_here(spec)):
+        dataset = data.load(spec, size)
+        what = f"test images of {dataset.name}"
+        test, train = dataset.test.some(args.images), dataset.train.some(export.CALIBRATION)
+        images, calibration = test.images, train.images
+        if (opened.class_names or dataset.class_names) == dataset.class_names:
+            labels = test.labels
+    else:
+        what = "noise, as no --data is given and the model's own is not here"
+        rng = np.random.default_rng(0)
+        images = rng.integers(256, size=(args.images, *size, 3), dtype=np.uint8)
+        calibration = images[: export.CALIBRATION]
+    check = export.export(opened.model, args.to, path, images, labels, calibration)
+    print(f"{path}, checked on {what}:\n{check.text()}")
 
 
 def convert(args: argparse.Namespace) -> None:

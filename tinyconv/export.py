@@ -110,6 +110,7 @@ def export(
     path: Path,
     images: np.ndarray,
     labels: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
 ) -> Check:
     """Write a trained model as `target`, and run what was written.
 
@@ -117,9 +118,10 @@ def export(
         model: a functional model from images to logits.
         target: a key of `FORMATS`.
         path: the file to write, or the folder of a savedmodel, which must not be there yet.
-        images: to compare with Keras, (N, height, width, 3) in uint8; int8 takes the range of each
-            activation from the first of them.
+        images: to compare with Keras, (N, height, width, 3) in uint8.
         labels: their classes (N,), if they are known.
+        calibration: images of the same form that show int8 the range of each activation; better
+            others than `images`, which stand in for them.
 
     Raises:
         InputError: it cannot be written, or what was written answers otherwise than Keras; nothing
@@ -134,7 +136,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         written = Path(folder, path.name)
         try:
-            form.write(model, written, images)
+            form.write(model, written, images if calibration is None else calibration)
             run = form.load(written)
             logits = run(images)
         except Exception as error:  # whatever converters and runtimes raise
@@ -258,7 +260,7 @@ def _litert_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
     import tensorflow as tf
 
     def examples() -> Iterator[list[np.ndarray]]:
-        return ([image[None].astype(np.float32)] for image in images[:CALIBRATION])
+        return ([image[None].astype(np.float32)] for image in images)
 
     converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -137,4 +137,3 @@ def summary(model: keras.Model) -> str:
         )
     rows.append((model.name, "", "", "", f"{whole:,}", "100.00%", f"{macs(model):,}"))
     return table(rows)
-
