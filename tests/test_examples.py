@@ -20,7 +20,7 @@ def test_load(folder):
     out, _ = run(EXAMPLES / "load.py", MODEL, folder / "red/0.png", folder / "red/3.png")
     classes = json.loads(MODEL.with_name("report.json").read_text())["classes"]
     lines = out.splitlines()
-    assert len(lines) == 2 and all(l.split(": ")[1].split(",")[0] in classes for l in lines)
+    assert len(lines) == 2 and all(line.split(": ")[1].split(",")[0] in classes for line in lines)
 
 
 def test_finetune(folder, tmp_path):

@@ -1,7 +1,7 @@
 """`tinyconv predict` and `tinyconv list`, as a user runs them."""
 
 import json
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_formats_folders_and_globs(photo):
     out, _ = run(*PREDICT, NET, "--json", photo, photo / "*.png", photo / "rgb.jpg")
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 9
-    by_name = {os.path.splitext(r["image"])[1]: r["top"] for r in records}
+    by_name = {Path(r["image"]).suffix: r["top"] for r in records}
     for same in (".bmp", ".tif", ".ppm", ".webp"):
         assert by_name[same] == by_name[".png"]
     names = trained.open_model(NET).class_names

@@ -200,7 +200,7 @@ def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
     these. Channel `c * multiplier + j` moves to `j * channels + c`.
     """
     alike = (keras.layers.LayerNormalization, keras.layers.Activation, keras.layers.Dropout)
-    orders = {}
+    orders: dict[str, np.ndarray] = {}
     for first in model.layers:
         if not isinstance(first, keras.layers.DepthwiseConv2D) or first.depth_multiplier == 1:
             continue
@@ -287,9 +287,9 @@ def _converter(model: keras.Model) -> Any:
 
 
 def _run_litert(path: Path) -> Runtime:
-    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = tf.lite.Interpreter(model_content=path.read_bytes(), num_threads=1)
+    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
     interpreter.allocate_tensors()
     (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
 
@@ -340,9 +340,14 @@ def _run_savedmodel(path: Path) -> Runtime:
 
 
 FORMATS = {
-    "litert": Format(".tflite", _litert, _run_litert),
+    "litert": Format(".tflite", _litert, _run_litert, packages=("ai_edge_litert",)),
     "litert-int8": Format(
-        "-int8.tflite", _litert_int8, _run_litert, same=0.9, difference=float("inf")
+        "-int8.tflite",
+        _litert_int8,
+        _run_litert,
+        packages=("ai_edge_litert",),
+        same=0.9,
+        difference=float("inf"),
     ),
     "onnx": Format(".onnx", _onnx, _run_onnx, packages=("onnx", "onnxruntime", "tf2onnx")),
     "savedmodel": Format("", _savedmodel, _run_savedmodel),

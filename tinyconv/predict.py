@@ -27,8 +27,9 @@ def find(names: Iterable[str]) -> list[Path]:
     """
     found: list[Path] = []
     for name in names:
-        matches = [name] if os.path.lexists(name) else sorted(glob.glob(name, recursive=True))
-        for path in map(Path, matches or [name]):
+        # A glob as a shell has it, from anywhere; pathlib's are relative to a folder.
+        matches = [] if os.path.lexists(name) else glob.glob(name, recursive=True)  # noqa: PTH207
+        for path in map(Path, sorted(matches) or [name]):
             files = data.image_files(path) if path.is_dir() else [path]
             found += files or [path]
     return found

@@ -210,7 +210,7 @@ def create_model(
         for layer in model.layers:
             if layer is not model.layers[-1] or source.output_shape == model.output_shape:
                 layer.set_weights(source.get_layer(layer.name).get_weights())
-    elif pretrained:
+    elif isinstance(pretrained, str | Path):
         from tinyconv import weights
 
         state = weights.read(Path(pretrained))
