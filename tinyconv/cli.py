@@ -172,7 +172,7 @@ def export(args: argparse.Namespace) -> None:
     if args.images < 1:
         raise InputError(f"--images is {args.images}; it must be at least 1.")
     opened = trained.open_model(args.model)
-    path = args.out or Path(f"{opened.model.name}{form.ending or '-savedmodel'}")
+    path = args.out or Path(f"{opened.model.name}{form.tail}")
     import numpy as np
 
     from tinyconv import data

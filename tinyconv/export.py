@@ -33,13 +33,13 @@ Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its ending, how it is written and run, and how it may differ from Keras.
+    """A kind of file: the end of its name, how it is written and run, how near Keras it must be.
 
     `packages` are needed beside TensorFlow. `same` is the least share of images in the same class
     as by Keras; `difference` the largest difference of two logits, as a share of Keras' largest.
     """
 
-    ending: str
+    tail: str
     write: Callable[[keras.Model, Path, np.ndarray], None]
     load: Callable[[Path], Runtime]
     packages: tuple[str, ...] = ()
@@ -128,8 +128,9 @@ def export(
             of it is left.
     """
     form = find(target)
-    if path.suffix != Path(form.ending).suffix:
-        raise InputError(f"{path} must end in {Path(form.ending).suffix or 'no suffix'}.")
+    _, dot, suffix = form.tail.partition(".")
+    if dot and path.suffix != dot + suffix:
+        raise InputError(f"{path} must end in .{suffix}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder that is there already; remove it or choose another.")
     atomic.check_writable(path.parent)
@@ -305,7 +306,9 @@ def _run_litert(path: Path) -> Runtime:
 
 
 def _onnx(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    rewritten(model, onnx=True).export(path, format="onnx", verbose=False)
+    signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
+    exported = rewritten(model, onnx=True)
+    exported.export(path, format="onnx", input_signature=signature, verbose=False)
 
 
 def _run_onnx(path: Path) -> Runtime:
@@ -324,7 +327,8 @@ def _run_onnx(path: Path) -> Runtime:
 
 
 def _savedmodel(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    model.export(path, format="tf_saved_model", verbose=False)
+    signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
+    model.export(path, format="tf_saved_model", input_signature=signature, verbose=False)
 
 
 def _run_savedmodel(path: Path) -> Runtime:
@@ -350,5 +354,5 @@ FORMATS = {
         difference=float("inf"),
     ),
     "onnx": Format(".onnx", _onnx, _run_onnx, packages=("onnx", "onnxruntime", "tf2onnx")),
-    "savedmodel": Format("", _savedmodel, _run_savedmodel),
+    "savedmodel": Format("-savedmodel", _savedmodel, _run_savedmodel),
 }
