@@ -41,7 +41,8 @@ def shipped() -> dict[str, dict]:
             raise InputError(f"{folder} has no {missing[0]}; it must be a whole run folder.")
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         net = registry.find(folder.name)
-        if (report["parameters"], report["macs"]) != (net.parameters, net.macs):
+        own_classes = len(report["classes"]) == net.num_classes
+        if own_classes and (report["parameters"], report["macs"]) != (net.parameters, net.macs):
             raise InputError(f"{folder} is the run of another net than {net.name}.")
         if "test" not in report:
             raise InputError(f"{folder} has no test figures; its run must have ended.")
@@ -79,7 +80,7 @@ def card(name: str, report: dict) -> str:
 # {name}, trained on {run["data"]}
 
 {report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images right, with \
-{net.parameters:,} parameters and {net.macs / 1e6:.2f} M multiply-adds an image.
+{report["parameters"]:,} parameters and {report["macs"] / 1e6:.2f} M multiply-adds an image.
 
 ```python
 model = tinyconv.create_model("{name}", pretrained=True)
@@ -100,7 +101,7 @@ model = keras.models.load_model("models/{name}/model.keras")  # the same, withou
 {f" of the recipe's {recipe['epochs']}" if short else ""}, \
 {report["timing"]["seconds_total"] / 3600:.1f} hours. **Seed**: {run["seed"]}.
 - **Machine**: {report["machine"]["cores"]} cores of {report["machine"]["processor"]}\
-{"".join(f", {name}" for name in report["machine"]["accelerators"])}; {versions}.
+{"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
 - `history.csv` is the log, epoch by epoch; `report.json` holds every figure, to the last digit.
 
 ## How good it is
