@@ -173,6 +173,7 @@ def export(args: argparse.Namespace) -> None:
         raise InputError(f"--images is {args.images}; it must be at least 1.")
     opened = trained.open_model(args.model)
     path = args.out or Path(f"{opened.model.name}{form.tail}")
+    export.check_path(path, form)
     import numpy as np
 
     from tinyconv import data

@@ -104,6 +104,20 @@ def find(target: str) -> Format:
     return FORMATS[target]
 
 
+def check_path(path: Path, form: Format) -> None:
+    """Make sure that a file of the format `form` can be written to `path`.
+
+    Raises:
+        InputError: it ends otherwise, is a folder, or its folder cannot be written to.
+    """
+    _, dot, suffix = form.tail.partition(".")
+    if dot and path.suffix != dot + suffix:
+        raise InputError(f"{path} must end in .{suffix}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder that is there already; remove it or choose another.")
+    atomic.check_writable(path.parent)
+
+
 def export(
     model: keras.Model,
     target: str,
@@ -128,12 +142,7 @@ def export(
             of it is left.
     """
     form = find(target)
-    _, dot, suffix = form.tail.partition(".")
-    if dot and path.suffix != dot + suffix:
-        raise InputError(f"{path} must end in .{suffix}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder that is there already; remove it or choose another.")
-    atomic.check_writable(path.parent)
+    check_path(path, form)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         written = Path(folder, path.name)
         try:
