@@ -189,18 +189,24 @@ def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
         model: a functional model.
         onnx: rewrite what ONNX exports get wrong, too.
     """
+    originals = {layer.name: layer for layer in model.layers}
     orders = _channel_orders(model)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if layer.name in orders and layer.weights:
-            return _reordered(layer, orders[layer.name], args[0])
+        original = originals.get(layer.name)
+        if layer.name in orders and original.weights:
+            return _reordered(original, orders[layer.name], args[0])
         if onnx and isinstance(layer, keras.layers.Activation) and _is_gelu(layer):
             return args[0] * 0.5 * (1 + ops.erf(args[0] * 0.5**0.5))
         if onnx and isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
-            return _by_group(layer, args[0])
+            return _by_group(original, args[0])
         return layer(*args, **kwargs)
 
-    return keras.models.clone_model(model, clone_function=lambda x: x, call_function=call)
+    copy = keras.models.clone_model(model, call_function=call)
+    for layer in copy.layers:
+        if layer.name in originals and layer.name not in orders:
+            layer.set_weights(originals[layer.name].get_weights())
+    return copy
 
 
 def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
