@@ -193,7 +193,7 @@ def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
     orders = _channel_orders(model)
 
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        original = originals.get(layer.name)
+        original: Any = originals.get(layer.name)
         if layer.name in orders and original.weights:
             return _reordered(original, orders[layer.name], args[0])
         if onnx and isinstance(layer, keras.layers.Activation) and _is_gelu(layer):
