@@ -24,7 +24,7 @@ def test_load(folder):
 
 
 def test_finetune(folder, tmp_path):
-    out, _ = run(EXAMPLES / "finetune.py", folder, tmp_path / "mine.keras", 4)
+    out, _ = run(EXAMPLES / "finetune.py", folder, tmp_path / "mine.keras", 3)
     assert json.loads((tmp_path / "mine.json").read_text()) == ["blue", "green", "red"]
     model = keras.models.load_model(tmp_path / "mine.keras")
     assert model.output_shape == (None, 3)
