@@ -273,6 +273,36 @@ REFUSED = {
     "evaluate nothing": (tool("evaluate", "gone.keras"), "There is no file gone.keras."),
     "evaluate a text": (tool("evaluate", ROOT / "README.md"), f"README.md {NOT_A_MODEL}"),
     "other classes": (tool("evaluate", "NET", "--data", "NPZ"), "has 10 classes, but"),
+    "list what is not": (tool("list", "tinyest*"), "Unknown net 'tinyest*'"),
+    "predict by an unknown net": (
+        tool("predict", "tinyest", "x.png"),
+        "tinyest is neither a .keras file nor a net that ships trained (",
+    ),
+    "predict by an untrained net": (
+        tool("predict", "test_vit", "x.png"),
+        "No weights ship for test_vit",
+    ),
+    "export to nowhere": (tool("export", "NET", "--to", "onxn"), "did you mean 'onnx'?"),
+    "export no net": (
+        tool("export", "gone.keras", "--to", "savedmodel"),
+        "There is no file gone.keras.",
+    ),
+    "export over a folder": (
+        tool("export", "NET", "--to", "savedmodel", "--out", "PLACE"),
+        "is a folder that is there already; remove it",
+    ),
+    "export into /proc": (
+        tool("export", "NET", "--to", "savedmodel", "--out", "/proc/1/x"),
+        "Cannot write to /proc/1",
+    ),
+    "export by no images": (
+        tool("export", "NET", "--to", "savedmodel", "--images", "0"),
+        "--images is 0; it must be at least 1.",
+    ),
+    "export by data that is not there": (
+        tool("export", "NET", "--to", "savedmodel", "--data", "gone"),
+        "Unknown data 'gone'",
+    ),
     "no command": (tool("train"), "invalid choice: 'train'"),
     "convert nothing": (tool("convert", "tiniest", "gone.pt", "x.keras"), "no file gone.pt."),
     "convert an unknown net": (tool("convert", "tiny", "x.pt", "x.keras"), "Unknown net 'tiny'"),

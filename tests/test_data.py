@@ -91,6 +91,32 @@ def test_images_of_any_mode_are_read_as_rgb(tmp_path, mode):
     assert data.read_image(path, (32, 48)).shape == (32, 48, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_seen_on_white(tmp_path, mode):
+    path = tmp_path / "image.png"
+    if mode == "P":
+        image = Image.new("P", (8, 8), 1)  # colour 1, which is red, on the left half of colour 0
+        image.putpalette([0, 0, 0, 255, 0, 0])
+        image.paste(0, (4, 0, 8, 8))
+        image.save(path, transparency=0)
+        solid = (255, 0, 0)
+    else:
+        image = Image.new(mode, (8, 8), (*(90,) * (len(mode) - 1), 255))
+        image.paste((*(0,) * (len(mode) - 1), 0), (4, 0, 8, 8))
+        image.save(path)
+        solid = (90, 90, 90)
+    read = data.read_image(path, (8, 8))
+    np.testing.assert_array_equal(read[:, :4], np.broadcast_to(solid, (8, 4, 3)))
+    np.testing.assert_array_equal(read[:, 4:], 255)
+
+
+def test_some_are_taken_evenly():
+    images = np.arange(10).repeat(3).reshape(10, 1, 1, 3).astype(np.uint8)
+    split = data.Split(images, np.arange(10))
+    assert split.some(4).labels.tolist() == [0, 3, 6, 9]
+    assert split.some(99).labels.tolist() == list(range(10))
+
+
 def test_a_photo_lies_as_its_camera_was_held(tmp_path):
     image = Image.fromarray(np.repeat(np.uint8([[[255] * 3], [[0] * 3]]), 16, 0).repeat(32, 1))
     exif = Image.Exif()

@@ -2,13 +2,15 @@
 
 import argparse
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tinyconv import registry
-from tinyconv.errors import InputError
+from tinyconv.errors import InputError, unknown
 
 
 def run(main: Callable[[], None]) -> None:
@@ -17,9 +19,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         _check_backend()
         main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
@@ -36,22 +42,64 @@ def _check_backend() -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    trained = "a .keras file, or a net that ships trained"
+
+    command = commands.add_parser("list", help="the nets, and which of them ship trained")
+    command.add_argument("pattern", nargs="?", default="*", help="of their names, as in a shell")
+    command.set_defaults(main=list_nets)
 
     command = commands.add_parser("summary", help="the layers of a net, with sizes and MACs")
     command.add_argument("model", help="a net by name, or a .keras file")
     command.set_defaults(main=summary)
 
+    command = commands.add_parser("predict", help="what images show: the five likeliest classes")
+    command.add_argument("model", help=trained)
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder or a glob")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each image")
+    command.set_defaults(main=predict)
+
     command = commands.add_parser("evaluate", help="accuracy of a trained model, class by class")
-    command.add_argument("model", type=Path, help="a .keras file")
+    command.add_argument("model", help=trained)
     command.add_argument("--data", default="cifar10", help="as for train.py (cifar10)")
     command.set_defaults(main=evaluate)
 
+    command = commands.add_parser("export", help="a trained model for phones, browsers and C++")
+    command.add_argument("model", help=trained)
+    command.add_argument("--to", required=True, help="litert, litert-int8, onnx or savedmodel")
+    command.add_argument("--out", type=Path, help="the file, or the folder of a savedmodel")
+    command.add_argument("--data", help="images to check with, as for train.py (the model's own)")
+    command.add_argument("--images", type=int, default=1000, help="how many of them (1000)")
+    command.set_defaults(main=export)
+
     command = commands.add_parser("convert", help="weights from PyTorch to Keras and back")
     command.add_argument("net", help="a net by name")
-    command.add_argument("source", type=Path, help="a .pt, .safetensors or .keras file")
-    command.add_argument("target", type=Path, help="a .keras, .pt or .safetensors file")
+    command.add_argument("source", type=Path, help="a .pt or .safetensors file, or a .keras file")
+    command.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
     command.set_defaults(main=convert)
     return parser.parse_args(arguments)
+
+
+def list_nets(args: argparse.Namespace) -> None:
+    from tinyconv import trained
+    from tinyconv.table import table
+
+    rows: list[tuple[str, ...]] = [
+        ("net", "parameters", "MACs, M", "input", "ships: test accuracy", "on", "size, KB")
+    ]
+    shipped = trained.shipped()
+    for name in registry.list_models(args.pattern):
+        net = registry.find(name)
+        figures = ("-", "-", "-")
+        if name in shipped:
+            file = trained.path(name)
+            report = trained.report(file)
+            accuracy, size = report["test"]["accuracy"], file.stat().st_size
+            figures = (f"{accuracy:.2%}", report["run"]["data"], f"{size / 1000:.0f}")
+        shape = "x".join(map(str, net.input_shape))
+        rows.append((name, f"{net.parameters:,}", f"{net.macs / 1e6:.2f}", shape, *figures))
+    if len(rows) == 1:
+        raise unknown("net", args.pattern, registry.NETS)
+    print(table(rows))
 
 
 def summary(args: argparse.Namespace) -> None:
@@ -63,8 +111,49 @@ def summary(args: argparse.Namespace) -> None:
     print(report.summary(model or registry.create_model(args.model)))
 
 
+def predict(args: argparse.Namespace) -> None:
+    from tinyconv import trained
+
+    opened = trained.open_model(args.model)
+    names = opened.class_names
+    if names is None:
+        names = tuple(map(str, range(opened.model.output_shape[-1])))
+        print(
+            "No report.json beside the model names its classes; they are numbers.", file=sys.stderr
+        )
+    from tqdm import tqdm
+
+    from tinyconv import predict
+
+    files = predict.find(args.images)
+    unread = 0
+    progress = tqdm(
+        predict.answers(opened.model, files),
+        total=len(files),
+        unit="image",
+        leave=False,
+        disable=None if len(files) > predict.BATCH else True,  # None: unless it is no terminal
+    )
+    for file, answer in progress:
+        record: dict[str, Any] = {"image": predict.shown(file)}
+        if isinstance(answer, InputError):
+            unread += 1
+            record["error"] = str(answer)
+            progress.write(f"error: {' '.join(str(answer).split())}", file=sys.stderr)
+        else:
+            record["top"] = predict.best(answer, names)
+        if args.json:
+            progress.write(json.dumps(record))
+        elif "top" in record:
+            progress.write(predict.text(file, record["top"]))
+    if unread:
+        raise InputError(f"{unread} of {len(files)} images could not be read.")
+
+
 def evaluate(args: argparse.Namespace) -> None:
-    model = registry.open_model(args.model)
+    from tinyconv import trained
+
+    model = trained.open_model(args.model).model
     from tinyconv import data, report
 
     dataset = data.load(args.data, model.input_shape[1:3])
@@ -76,9 +165,41 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"\n{report.evaluate(model, dataset.test).text(dataset.class_names)}")
 
 
+def export(args: argparse.Namespace) -> None:
+    from tinyconv import export, trained
+
+    form = export.find(args.to)
+    if args.images < 1:
+        raise InputError(f"--images is {args.images}; it must be at least 1.")
+    opened = trained.open_model(args.model)
+    path = args.out or Path(f"{opened.model.name}{form.tail}")
+    export.check_path(path, form)
+    import numpy as np
+
+    from tinyconv import data
+
+    size = opened.model.input_shape[1:3]
+    spec = args.data or opened.data
+    labels = None
+    if spec and (args.data or data.is_here(spec)):
+        dataset = data.load(spec, size)
+        what = f"test images of {dataset.name}"
+        test, train = dataset.test.some(args.images), dataset.train.some(export.CALIBRATION)
+        images, calibration = test.images, train.images
+        if (opened.class_names or dataset.class_names) == dataset.class_names:
+            labels = test.labels
+    else:
+        what = "noise, as no --data is given and the model's own is not here"
+        rng = np.random.default_rng(0)
+        images = rng.integers(256, size=(args.images, *size, 3), dtype=np.uint8)
+        calibration = images[: export.CALIBRATION]
+    check = export.export(opened.model, args.to, path, images, labels, calibration)
+    print(f"{path}, checked on {what}:\n{check.text()}")
+
+
 def convert(args: argparse.Namespace) -> None:
     registry.find(args.net)
-    from tinyconv import atomic, report, weights
+    from tinyconv import atomic, report, trained, weights
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
@@ -87,7 +208,7 @@ def convert(args: argparse.Namespace) -> None:
         with atomic.replacing(args.target) as partial:
             model.save(partial)
     else:
-        model = registry.open_model(args.source)
+        model = trained.open_model(str(args.source)).model
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         weights.save_torch(model, args.target)

@@ -70,6 +70,10 @@ class Split:
         images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
         return Split(images, self.labels[indices])
 
+    def some(self, count: int) -> "Split":
+        """At most `count` examples, evenly from start to end, as folders are sorted by class."""
+        return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -124,6 +128,15 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
         return Dataset(dataset.name, dataset.class_names, train, test)
     kept, held = _split_by_class(train.labels, holdout, seed)
     return Dataset(dataset.name, dataset.class_names, train.take(kept), test, train.take(held))
+
+
+def is_here(spec: str) -> bool:
+    """Whether `load` reads this data set without a download."""
+    if spec in TFDS:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder(spec).data_path.exists()
+    return spec == "digits" or Path(spec).exists()
 
 
 def _split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -319,11 +332,7 @@ def _text(name: str) -> str:
 def _list_images(folder: Path) -> dict[str, list[Path]]:
     """Class name -> its image files, both in alphabetical order."""
     classes = {
-        subfolder.name: sorted(
-            file
-            for file in subfolder.rglob("*")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        )
+        subfolder.name: image_files(subfolder)
         for subfolder in sorted(folder.iterdir())
         if subfolder.is_dir() and not subfolder.name.startswith(".")
     }
@@ -332,6 +341,15 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
     if empty := [name for name, files in classes.items() if not files]:
         raise InputError(f"{folder / empty[0]} has no images; remove it or fill it.")
     return classes
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and below, in alphabetical order."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def _read_images(
@@ -372,6 +390,8 @@ def _append(file: IO[bytes], images: np.ndarray) -> None:
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
     """One image file of any common format as (height, width, 3) in uint8, raw RGB.
 
+    What is transparent is seen on white.
+
     Raises:
         InputError: it is no image, is damaged, or has more than 50 million pixels.
     """
@@ -387,6 +407,10 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                     raise InputError(f"{path} has 32 bits a pixel; save it with 8 or 16.")
                 levels = np.asarray(upright, np.float32) / 257
                 upright = Image.fromarray(np.rint(levels).astype(np.uint8))
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")
+                white = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(white, upright)
             return _resize_one(upright.convert("RGB"), size)
     except InputError:
         raise

@@ -166,20 +166,28 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
-            Default: as in the net's source.
+            Default: as in the net's source, or as the model that ships has it.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
-        pretrained: a `.safetensors` or `.pt` file of the net's PyTorch original to start from; its
-            head is left out where it has another number of classes.
+        pretrained: True for the weights that ship with tinyconv, or a `.safetensors` or `.pt` file
+            of the net's PyTorch original. Their head is left out where it has another number of
+            classes.
 
     Returns:
         A functional model from raw RGB images in 0..255, of any integer or float type and of shape
         (batch, height, width, 3), to logits of shape (batch, num_classes). Normalization is inside.
 
     Raises:
-        InputError: the name, the number of classes, the shape or the file is not usable.
+        InputError: the name, the number of classes, the shape or the file is not usable; or no
+            weights ship for the net, or they are not the ones that shipped.
     """
     net = find(name)
-    num_classes = net.num_classes if num_classes is None else num_classes
+    source = None
+    if pretrained is True:
+        from tinyconv import trained
+
+        source = open_model(trained.path(name))
+    if num_classes is None:
+        num_classes = source.output_shape[-1] if source else net.num_classes
     shape = net.input_shape if input_shape is None else input_shape
     if not isinstance(num_classes, Integral) or num_classes < 0:
         raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
@@ -190,11 +198,6 @@ def create_model(
     if min(sides[:2]) < net.smallest or sides[0] % net.multiple or sides[1] % net.multiple:
         rule = f"multiples of {net.multiple}" if net.multiple > 1 else f"{net.smallest} or more"
         raise InputError(f"input_shape is {shape}; height and width of {name} must be {rule}.")
-    if pretrained is True:
-        raise InputError(
-            f"tinyconv ships no weights for {name}; let pretrained be the path of a file from "
-            f"{net.source}."
-        )
     builder = getattr(importlib.import_module(f"tinyconv.nets.{net.family}"), net.name)
     try:
         model = builder(num_classes, sides)
@@ -203,7 +206,11 @@ def create_model(
             f"{name} cannot be built for images of {shape[0]}x{shape[1]}; "
             f"its own are {net.input_shape[0]}x{net.input_shape[1]}."
         ) from error
-    if pretrained:
+    if source:
+        for layer in model.layers:
+            if layer is not model.layers[-1] or source.output_shape == model.output_shape:
+                layer.set_weights(source.get_layer(layer.name).get_weights())
+    elif isinstance(pretrained, str | Path):
         from tinyconv import weights
 
         state = weights.read(Path(pretrained))

@@ -1,7 +1,6 @@
 """How good a net is: losses, accuracies, the report class by class, the size of the net."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 
 from tinyconv.data import Batches, Split
+from tinyconv.table import table
 
 
 @dataclass(frozen=True)
@@ -137,15 +137,3 @@ def summary(model: keras.Model) -> str:
         )
     rows.append((model.name, "", "", "", f"{whole:,}", "100.00%", f"{macs(model):,}"))
     return table(rows)
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -1,0 +1,196 @@
+"""Writes what is said of the models that ship: cards, checksums, and the README's table of nets.
+
+    python models/cards.py [--check]
+
+To ship a model, put its run folder here as models/NAME, NAME being the net, and run this. All
+figures are read off report.json and images/timing.json. `--check` writes nothing, and fails if
+anything would change.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tinyconv import atomic, cli, registry, trained
+from tinyconv.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"
+FILES = ("model.keras", "report.json", "history.csv", "report.txt")
+START, END = "<!-- nets: models/cards.py -->", "<!-- /nets -->"
+PUBLISHED = {  # CIFAR-10 test accuracy by the source of each net
+    "cifar10_tiny": "77.97% after 10 epochs, 86.47% after 100",
+    "cifar10_tiny_half": "81%",
+    "tiniest": "94.4% after 200 epochs, 94.6% after 300",
+    "resnet20": "91.65%",
+    "resnet32": "92.81%",
+    "resnet44": "93.24%",
+    "resnet56": "93.69%",
+}
+
+
+def shipped() -> dict[str, dict]:
+    """Net -> report of its run, for every folder here that is named like a net.
+
+    Raises:
+        InputError: a file is missing, or the report is of another net or of an unfinished run.
+    """
+    reports = {}
+    for folder in sorted(path for path in MODELS.iterdir() if path.name in registry.NETS):
+        if missing := [name for name in FILES if not (folder / name).is_file()]:
+            raise InputError(f"{folder} has no {missing[0]}; it must be a whole run folder.")
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        net = registry.find(folder.name)
+        own_classes = len(report["classes"]) == net.num_classes
+        if own_classes and (report["parameters"], report["macs"]) != (net.parameters, net.macs):
+            raise InputError(f"{folder} is the run of another net than {net.name}.")
+        if "test" not in report:
+            raise InputError(f"{folder} has no test figures; its run must have ended.")
+        reports[net.name] = report
+    return reports
+
+
+def checksums(reports: dict[str, dict]) -> str:
+    """Lines that `sha256sum --check` reads."""
+    files = [f"{name}/model.keras" for name in reports]
+    return "".join(f"{trained.sha256(MODELS / file)}  {file}\n" for file in files)
+
+
+def card(name: str, report: dict) -> str:
+    """What a person should know before using the model."""
+    net, run, recipe = registry.find(name), report["run"], report["recipe"]
+    classes = report["classes"]
+    by_class = {label: report["test_by_class"][label] for label in classes}
+    weakest = min(classes, key=lambda label: by_class[label]["recall"])
+    augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
+    versions = ", ".join(f"{k} {v}" for k, v in report["machine"]["versions"].items())
+    short = report["epochs"] < recipe["epochs"]
+    figures = "\n".join(
+        f"| {part} | {report[part]['images']:,} | {report[part]['accuracy']:.2%} | "
+        f"{report[part]['top5']:.2%} | {report[part]['loss']:.4f} |"
+        for part in ("train", "test")
+    )
+    rows = "\n".join(
+        f"| {label} | {f['precision']:.3f} | {f['recall']:.3f} | {f['f1-score']:.3f} | "
+        f"{f['support']:,.0f} |"
+        for label, f in by_class.items()
+    )
+    height, width, _ = net.input_shape
+    return f"""\
+# {name}, trained on {run["data"]}
+
+{report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images right, with \
+{report["parameters"]:,} parameters and {report["macs"] / 1e6:.2f} M multiply-adds an image.
+
+```python
+model = tinyconv.create_model("{name}", pretrained=True)
+model = keras.models.load_model("models/{name}/model.keras")  # the same, without tinyconv
+```
+
+- **In**: raw RGB in 0..255, {height}x{width} pixels, (batch, {height}, {width}, 3), of any type.
+- **Out**: logits of {len(classes)} classes: {", ".join(classes)}.
+- **Net**: rebuilt after {net.source} (licence there: {net.licence}).
+
+## Training
+
+- **Data**: {run["data"]}, {report["images"]["train"]:,} images to train on. The \
+{report["validation"]} images were looked at after every epoch; nothing was chosen by them.
+- **Recipe**: `{recipe["name"]}`, after {recipe["source"]}: {recipe["optimizer"]}, learning rate \
+{recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
+- **Length**: {report["epochs"]} epochs\
+{f" of the recipe's {recipe['epochs']}" if short else ""}, \
+{report["timing"]["seconds_total"] / 3600:.1f} hours. **Seed**: {run["seed"]}.
+- **Machine**: {report["machine"]["cores"]} cores of {report["machine"]["processor"]}\
+{"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
+- `history.csv` is the log, epoch by epoch; `report.json` holds every figure, to the last digit.
+
+## How good it is
+
+| images | number | accuracy | top-5 | loss |
+|---|---|---|---|---|
+{figures}
+
+On the test images, class by class:
+
+| class | precision | recall | F1 | images |
+|---|---|---|---|---|
+{rows}
+
+## Limits
+
+- It knows these {len(classes)} classes and gives one of them to every image, whatever it shows.
+- Of *{weakest}* it finds only {by_class[weakest]["recall"]:.1%}, the least of all classes.
+- Its images were {height}x{width} pixels; a photograph is scaled down to that, and small things in
+  it are gone.
+- The probabilities are those of a softmax, and were not calibrated.
+- It is one run with one seed{": less than its recipe asks for" if short else ""}.
+
+## Licence, checksum
+
+MIT, as tinyconv. {_DATA.get(run["data"], "")}
+
+`model.keras`: sha256 `{trained.sha256(MODELS / name / "model.keras")}`
+"""
+
+
+_CIFAR = (
+    "The images are those of [{}](https://www.cs.toronto.edu/~kriz/cifar.html) (Krizhevsky, "
+    "*Learning Multiple Layers of Features from Tiny Images*, 2009), which asks to be cited."
+)
+_DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-100")}
+
+
+def nets(reports: dict[str, dict]) -> str:
+    """The README's table: what each net is and does, here and as published."""
+    timing = json.loads((ROOT / "images" / "timing.json").read_text(encoding="utf-8"))
+    ours = (net for net in timing["nets"] if net.get("kind", "tinyconv") == "tinyconv")
+    speeds = {net["model"]: net["inference_median"] for net in ours}
+    rows = [
+        "| net | parameters | multiply-adds | weights | images/s | CIFAR-10 test accuracy, as "
+        "published | trained here, and shipped |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, published in PUBLISHED.items():
+        net = registry.find(name)
+        ours = "-"
+        if name in reports:
+            report = reports[name]
+            accuracy, epochs = report["test"]["accuracy"], report["epochs"]
+            ours = f"[{accuracy:.2%}](models/{name}/README.md) after {epochs} epochs"
+            ours += "" if report["run"]["data"] == "cifar10" else f" on {report['run']['data']}"
+        rows.append(
+            f"| `{name}` | {net.parameters:,} | {net.macs / 1e6:.2f} M | "
+            f"{4 * net.parameters / 1000:,.0f} KB | "
+            f"{f'{speeds[name]:,.0f}' if name in speeds else '-'} | {published} | {ours} |"
+        )
+    return "\n".join(rows)
+
+
+def contents() -> dict[Path, str]:
+    """Every file that this script writes, as it should be."""
+    reports = shipped()
+    files = {MODELS / name / "README.md": card(name, report) for name, report in reports.items()}
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise InputError(f"{readme} needs one line {START} and one {END} around the table of nets.")
+    before, after = text.split(START)[0], text.split(END)[1]
+    table = f"{before}{START}\n{nets(reports)}\n{END}{after}"
+    return files | {MODELS / "SHA256SUMS": checksums(reports), readme: table}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Cards, checksums and the README's table of nets.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
+    check = parser.parse_args(arguments).check
+    for path, text in contents().items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            raise InputError(f"{path.relative_to(ROOT)} is stale: run python models/cards.py.")
+        atomic.write_text(path, text)
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    cli.run(main)

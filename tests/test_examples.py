@@ -1,0 +1,46 @@
+"""Every example is short, and runs as its first lines say."""
+
+import json
+
+import keras
+import pytest
+from conftest import ROOT, run
+
+EXAMPLES = ROOT / "examples"
+MODEL = ROOT / "models/cifar10_tiny/model.keras"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_under_forty_lines_and_run_here(path):
+    assert len(path.read_text().splitlines()) < 40
+    assert f"test_{path.stem}" in globals()
+
+
+def test_load(folder):
+    out, _ = run(EXAMPLES / "load.py", MODEL, folder / "red/0.png", folder / "red/3.png")
+    classes = json.loads(MODEL.with_name("report.json").read_text())["classes"]
+    lines = out.splitlines()
+    assert len(lines) == 2 and all(line.split(": ")[1].split(",")[0] in classes for line in lines)
+
+
+def test_finetune(folder, tmp_path):
+    out, _ = run(EXAMPLES / "finetune.py", folder, tmp_path / "mine.keras", 3)
+    assert json.loads((tmp_path / "mine.json").read_text()) == ["blue", "green", "red"]
+    model = keras.models.load_model(tmp_path / "mine.keras")
+    assert model.output_shape == (None, 3)
+    assert float(out.split("val_accuracy: ")[-1].split()[0]) > 0.8
+
+
+def test_features(folder):
+    files = [folder / name for name in ("red/0.png", "green/1.png", "red/3.png", "green/4.png")]
+    out, _ = run(EXAMPLES / "features.py", *files)
+    assert out.startswith("4 images, 128 features each")
+    for file, nearest in zip(files, (2, 3, 0, 1), strict=True):
+        assert f"{file}: nearest is {files[nearest]}, cosine" in out
+
+
+def test_outliers(npz):
+    out, _ = run(EXAMPLES / "outliers.py", npz, "digits")
+    areas = [float(line.split(" of 1")[0].split()[-1]) for line in out.splitlines()]
+    assert len(areas) == 4 and all(0 <= area <= 1 for area in areas)
+    assert areas[-1] > 0.9  # by neighbours, noise in three colours is nothing like digits

@@ -1,0 +1,133 @@
+"""What is exported answers as Keras does, or is refused."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import run
+
+from tinyconv import create_model, export, trained
+from tinyconv.errors import InputError
+
+NETS = ("cifar10_tiny", "cifar10_tiny_half", "tiniest", "resnet20")
+IMAGES = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
+
+
+def needs(*packages):
+    for name in packages:
+        pytest.importorskip(name, reason=f"{name} is not installed; it comes with tinyconv[export]")
+
+
+def lively(name):
+    """A net with random weights none of which is 0 or 1, as after training."""
+    model = create_model(name)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        scale = 0.1 * np.abs(weight.numpy()).max() + 0.05
+        weight.assign(weight.numpy() + rng.uniform(0, scale, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("onnx", [False, True])
+def test_a_rewritten_net_is_the_same_function(name, onnx):
+    model = lively(name)
+    export.rewritten(model)  # leaves it as it was, for another time
+    answers = [m.predict_on_batch(IMAGES) for m in (model, export.rewritten(model, onnx))]
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5 * np.abs(answers[0]).max())
+
+
+def test_rewriting_leaves_no_layer_that_runtimes_do_badly():
+    depthwise = keras.layers.DepthwiseConv2D
+    for name in NETS:
+        for layer in export.rewritten(create_model(name), onnx=True).layers:
+            assert not (isinstance(layer, depthwise) and layer.depth_multiplier > 1)
+            assert not (isinstance(layer, keras.layers.Conv2D) and layer.groups > 1)
+            assert layer.get_config().get("activation") != "gelu"
+
+
+def test_the_order_of_channels_is_kept_where_it_cannot_be_followed():
+    """A depthwise convolution whose channels are added to others is left as it is."""
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2)(image)
+    both = keras.layers.Add()([x, keras.layers.Activation("relu")(x)])
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalMaxPooling2D()(both)))
+    images = IMAGES[:, :8, :8].astype("float32")
+    rewritten = export.rewritten(model)
+    np.testing.assert_allclose(rewritten(images), model(images), rtol=1e-5)
+    assert rewritten.layers[1].depth_multiplier == 2
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_litert(name, tmp_path):
+    needs("ai_edge_litert")
+    from ai_edge_litert.interpreter import Interpreter
+
+    check = export.export(lively(name), "litert", tmp_path / "net.tflite", IMAGES)
+    assert check.difference < 1e-4 and check.same == 1 and check.labels is None
+    interpreter = Interpreter(str(tmp_path / "net.tflite"))
+    kinds = {operation["op_name"] for operation in interpreter._get_ops_details()}
+    assert "DEPTHWISE_CONV_2D" in kinds or name == "resnet20"
+    assert not [kind for kind in kinds if kind.startswith("Flex") or kind == "CUSTOM"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx(name, tmp_path):
+    needs("onnx", "onnxruntime", "tf2onnx")
+    import onnx
+
+    check = export.export(lively(name), "onnx", tmp_path / "net.onnx", IMAGES, np.arange(16) % 10)
+    assert check.difference < 1e-4 and check.same == 1
+    onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+
+
+def test_savedmodel(tmp_path):
+    check = export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+    assert check.difference < 1e-5 and check.size > 4 * 48_794
+    with pytest.raises(InputError, match="is a folder that is there already"):
+        export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("target", "ending"), [("litert", "tflite"), ("litert-int8", "tflite"), ("onnx", "onnx")]
+)
+def test_a_file_that_disagrees_is_refused_and_gone(target, ending, tmp_path, monkeypatch):
+    form = export.FORMATS[target]
+    needs(*form.packages)
+
+    def write(model, path, images):
+        wrong = keras.models.clone_model(model)  # with new weights
+        form.write(wrong, path, images)
+
+    broken = export.Format(**(vars(form) | {"write": write}))
+    monkeypatch.setitem(export.FORMATS, target, broken)
+    with pytest.raises(InputError, match="disagrees with Keras and was removed"):
+        export.export(lively("resnet20"), target, tmp_path / f"net.{ending}", IMAGES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_nan_does_not_agree():
+    logits = np.eye(3, dtype=np.float32)
+    check = export.Check(np.where(logits == 1, np.nan, logits), logits, None, 0.0, 0)
+    for form in export.FORMATS.values():
+        assert not check.agrees(form)
+
+
+def test_what_is_missing_or_unknown_is_said(monkeypatch):
+    with pytest.raises(InputError, match="Unknown format 'onxn': did you mean 'onnx'"):
+        export.find("onxn")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"onnx needs .*: pip install 'tinyconv\[export\]'"):
+        export.find("onnx")
+
+
+def test_int8_by_command(npz, tmp_path):
+    """The trained net on data that is not its own: compared with Keras, but no accuracy."""
+    needs("ai_edge_litert")
+    target = tmp_path / "small.tflite"
+    arguments = ("cifar10_tiny", "--to", "litert-int8", "--out", target, "--data", npz)
+    out, _ = run("-m", "tinyconv", "export", *arguments, "--images", 12)
+    assert f"{target}, checked on test images of colours:" in out
+    assert "of 12 images in the same class as by Keras" in out and "accuracy" not in out
+    assert target.stat().st_size < trained.path("cifar10_tiny").stat().st_size / 2

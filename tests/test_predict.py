@@ -1,0 +1,128 @@
+"""`tinyconv predict` and `tinyconv list`, as a user runs them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run
+from PIL import Image
+
+from tinyconv import predict, trained
+
+NET = "cifar10_tiny"
+PREDICT = ("-m", "tinyconv", "predict")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """One picture, saved in every common format, and what the model says of it."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8))
+    picture = small.resize((96, 96), Image.Resampling.BICUBIC)
+    folder = tmp_path_factory.mktemp("pictures")
+    for ending in ("png", "bmp", "tif", "ppm", "webp", "gif", "jpg"):
+        lossless = {"lossless": True} if ending == "webp" else {}
+        picture.save(folder / f"rgb.{ending}", **lossless)
+    return folder
+
+
+def test_formats_folders_and_globs(photo):
+    out, _ = run(*PREDICT, NET, "--json", photo, photo / "*.png", photo / "rgb.jpg")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert len(records) == 9
+    by_name = {Path(r["image"]).suffix: r["top"] for r in records}
+    for same in (".bmp", ".tif", ".ppm", ".webp"):
+        assert by_name[same] == by_name[".png"]
+    names = trained.open_model(NET).class_names
+    for top in by_name.values():
+        assert len(top) == 5 and [names[entry["index"]] for entry in top] == [
+            entry["class"] for entry in top
+        ]
+        shares = [entry["probability"] for entry in top]
+        assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1 + 1e-6
+
+
+def test_bars_in_a_terminal(photo):
+    out, _ = run(*PREDICT, NET, photo / "rgb.png", PYTHONIOENCODING="utf-8")
+    first, *lines = out.splitlines()
+    assert first.endswith("rgb.png") and len(lines) == 5
+    assert lines[0].count("█") >= lines[1].count("█")
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    bad = (tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "*.jpg")
+    out, err = run(*PREDICT, NET, "--json", *bad, photo / "rgb.png", status=2)
+    records = [json.loads(line) for line in out.splitlines()]
+    assert ["error" in record for record in records] == [True, True, True, True, False]
+    *lines, last = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 4 and last == "error: 4 of 5 images could not be read."
+    for words in ("text.png cannot be read as an image", "no file", "empty has no images."):
+        assert words in err
+    assert "Traceback" not in err
+
+
+def test_more_images_than_a_batch_stay_in_order(tmp_path):
+    model = trained.open_model(NET).model
+    rng = np.random.default_rng(0)
+    count = predict.BATCH + 3
+    images = rng.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i:03}.png")
+    (tmp_path / "005.png").write_text("no image")
+    answers = list(predict.answers(model, predict.find([str(tmp_path)])))
+    assert [file.name for file, _ in answers] == [f"{i:03}.png" for i in range(count)]
+    logits = model.predict(images, verbose=0)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for i, (_, answer) in enumerate(answers):
+        if i == 5:
+            assert "005.png cannot be read" in str(answer)
+        else:
+            np.testing.assert_allclose(answer, expected[i], atol=1e-5)
+
+
+def test_files_are_read_as_answers_are_asked_for(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        predict.data, "read_image", lambda file, size: read.append(file) or np.zeros((*size, 3))
+    )
+    files = [tmp_path / str(i) for i in range(3 * predict.BATCH)]
+    for file in files:
+        file.touch()
+    next(predict.answers(trained.open_model(NET).model, files))
+    assert len(read) == predict.BATCH
+
+
+def test_a_name_with_brackets_is_a_file_first(photo, tmp_path):
+    name = tmp_path / "photo [1].png"
+    name.write_bytes((photo / "rgb.png").read_bytes())
+    assert predict.find([str(name)]) == [name]
+
+
+def test_without_a_report_classes_are_numbers_and_without_unicode_bars_are_plain(photo, tmp_path):
+    file = tmp_path / "mine.keras"
+    file.write_bytes((ROOT / "models" / NET / "model.keras").read_bytes())
+    out, err = run(*PREDICT, file, photo / "rgb.png", PYTHONIOENCODING="ascii")
+    _, *lines = out.splitlines()
+    assert all(line.split()[0] in set("0123456789") for line in lines) and "#" in lines[0]
+    assert "No report.json beside the model names its classes; they are numbers." in err
+
+
+def test_list():
+    out, _ = run("-m", "tinyconv", "list")
+    lines = {line.split()[0]: line.split() for line in out.splitlines()}
+    assert lines[NET][1:4] == ["170,282", "34.77", "32x32x3"]
+    accuracy = trained.report(trained.path(NET))["test"]["accuracy"]
+    assert lines[NET][4:6] == [f"{accuracy:.2%}", "cifar10"]
+    assert lines["test_vit"][1:] == ["371,240", "29.80", "160x160x3", "-", "-", "-"]
+    out, _ = run("-m", "tinyconv", "list", "resnet*")
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "net", "resnet20", "resnet32", "resnet44", "resnet56",
+    ]  # fmt: skip
+
+
+def test_list_needs_no_keras():
+    code = "import sys; from tinyconv import cli; a = cli.parse(['list']); a.main(a)"
+    run("-c", f"{code}; assert not {{'keras', 'tensorflow'}} & set(sys.modules)")

@@ -1,0 +1,131 @@
+"""Models that ship: from a checkout, from a wheel, and when somebody has been at them."""
+
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT, run
+
+from tinyconv import create_model, trained
+from tinyconv.errors import InputError
+
+NET = "cifar10_tiny"
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of models/ that `trained` takes for the real one."""
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("*-*"))
+    monkeypatch.setattr(trained, "folder", lambda: tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_every_model_that_ships_is_the_one_in_the_table():
+    assert NET in trained.shipped()
+    for name in trained.shipped():
+        assert trained.path(name) == ROOT / "models" / name / "model.keras"
+        assert trained.open_model(name).class_names == tuple(
+            trained.report(trained.path(name))["classes"]
+        )
+
+
+def test_pretrained_is_the_file_to_the_bit():
+    theirs = keras.models.load_model(ROOT / "models" / NET / "model.keras")
+    ours = create_model(NET, pretrained=True)
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_pretrained_under_another_head_and_at_another_size():
+    whole = create_model(NET, pretrained=True)
+    for changes, alike in (
+        ({"num_classes": 3}, len(whole.weights) - 2),
+        ({"num_classes": 0}, len(whole.weights) - 2),
+        ({"input_shape": (48, 40, 3)}, len(whole.weights)),
+    ):
+        model = create_model(NET, pretrained=True, **changes)
+        for one, other in list(zip(model.weights, whole.weights, strict=False))[:alike]:
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+    head = create_model(NET, num_classes=3, pretrained=True).layers[-1]
+    assert head.kernel.shape == (128, 3) and np.ptp(head.kernel.numpy()) > 0
+
+
+def test_a_tampered_model_is_refused(copy):
+    file = copy / NET / "model.keras"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="is not the file that shipped, as its sha256 tells"):
+        create_model(NET, pretrained=True)
+    file.unlink()
+    with pytest.raises(InputError, match="is not the file that shipped"):
+        trained.open_model(NET)
+
+
+def test_where_nothing_ships_it_says_so(copy):
+    shutil.rmtree(copy)
+    with pytest.raises(InputError, match=r"No weights ship for cifar10_tiny \(none do here\)"):
+        create_model(NET, pretrained=True)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"classes": ["one"]}', '{"classes": 3}'])
+def test_class_names_come_from_a_report_that_fits(copy, content):
+    (copy / NET / "report.json").write_text(content)
+    if content == "{":
+        with pytest.raises(InputError, match=r"report.json is damaged"):
+            trained.open_model(NET)
+    else:
+        assert trained.open_model(NET).class_names is None
+
+
+def test_a_lone_file_has_no_class_names(tmp_path):
+    shutil.copy(ROOT / "models" / NET / "model.keras", tmp_path / "mine.keras")
+    shutil.copy(ROOT / "models" / NET / "report.json", tmp_path)
+    assert trained.open_model(str(tmp_path / "mine.keras")).class_names is None
+
+
+def test_an_installed_wheel_brings_them(tmp_path):
+    """Built from a copy of what git tracks, beside a run of one's own, and used far from it."""
+    source = tmp_path / "source"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True)
+    if files.returncode:
+        pytest.skip("this is no git checkout to build a wheel of")
+    for name in files.stdout.splitlines():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    (source / "models/20261121-100000-mine").mkdir()
+    (source / "models/20261121-100000-mine/model.keras").write_bytes(b"mine")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--retries", "1")
+    build = (*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, source)
+    built = subprocess.run(build, capture_output=True, text=True)
+    if "No matching distribution found for setuptools" in built.stderr:
+        pytest.skip("setuptools, which builds the wheel, cannot be downloaded here")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = next((tmp_path / "venv").glob("[bS]*/python*"))
+    (site,) = (tmp_path / "venv").glob("[lL]ib/**/site-packages")
+    here = Path(keras.__file__).parents[1]  # its dependencies, without a network
+    (site / "dependencies.pth").write_text(str(here))
+    install = (*pip, "install", "--no-deps", "--no-index", "--target", site, wheel)
+    subprocess.run(install, check=True)
+    assert not (site / "tinyconv/models/20261121-100000-mine").exists()
+    app = (
+        "import tinyconv, pathlib\n"
+        f"assert pathlib.Path(tinyconv.__file__).is_relative_to({str(site)!r})\n"
+        f"print(tinyconv.create_model({NET!r}, pretrained=True).count_params())"
+    )
+    used = subprocess.run(
+        [python, "-I", "-c", app], cwd=tmp_path, text=True, capture_output=True, timeout=300
+    )
+    assert used.stdout == "170282\n", used.stderr
+
+
+def test_cards_checksums_and_the_table_of_nets_are_those_of_today():
+    run("models/cards.py", "--check")

@@ -1,0 +1,97 @@
+"""What a model says about image files: found, read, asked and shown, a batch at a time."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.special import softmax
+
+from tinyconv import data
+from tinyconv.errors import InputError
+
+BATCH = 64
+TOP = 5
+BAR = 30
+
+
+def find(names: Iterable[str]) -> list[Path]:
+    """The image files that `names` stand for: files, folders with all below them, and globs.
+
+    A file that is named is taken whatever its ending; one that is not there is left to be missed
+    when it is read, so that the others go on.
+    """
+    found: list[Path] = []
+    for name in names:
+        # A glob as a shell has it, from anywhere; pathlib's are relative to a folder.
+        matches = [] if os.path.lexists(name) else glob.glob(name, recursive=True)  # noqa: PTH207
+        for path in map(Path, sorted(matches) or [name]):
+            files = data.image_files(path) if path.is_dir() else [path]
+            found += files or [path]
+    return found
+
+
+def answers(
+    model: keras.Model, files: Sequence[Path]
+) -> Iterator[tuple[Path, np.ndarray | InputError]]:
+    """Each file with its probabilities (classes,), or with the error that kept it from being read.
+
+    Files are read a batch at a time, as the answers are asked for; their order is kept.
+    """
+    for start in range(0, len(files), BATCH):
+        batch = files[start : start + BATCH]
+        read = [_read(file, model.input_shape[1:3]) for file in batch]
+        images = [image for image in read if isinstance(image, np.ndarray)]
+        logits = model.predict_on_batch(np.stack(images)) if images else ()
+        probabilities = iter(softmax(np.asarray(logits, np.float32), axis=-1))
+        for file, image in zip(batch, read, strict=True):
+            yield file, image if isinstance(image, InputError) else next(probabilities)
+
+
+def _read(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
+    if file.is_dir():
+        return InputError(f"{file} has no images.")
+    if not file.exists():
+        return InputError(f"There is no file {file}.")
+    try:
+        return data.read_image(file, size)
+    except InputError as error:
+        return error
+
+
+def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The five likeliest classes, the likeliest first, for JSON."""
+    order = np.argsort(-probabilities, kind="stable")[:TOP]
+    return [
+        {"class": class_names[i], "index": int(i), "probability": float(probabilities[i])}
+        for i in order
+    ]
+
+
+def text(file: Path, top: Sequence[dict[str, Any]]) -> str:
+    """A file and its likeliest classes with bars, for a terminal."""
+    width = max(len(entry["class"]) for entry in top)
+    lines = [
+        f"  {entry['class']:<{width}}  {entry['probability']:>6.1%}  {bar(entry['probability'])}"
+        for entry in top
+    ]
+    return "\n".join([shown(file), *(line.rstrip() for line in lines)])
+
+
+def shown(file: Path) -> str:
+    """A file's path as text that can be printed: it may be of bytes that are no UTF-8."""
+    return os.fsencode(file).decode("utf-8", "replace")
+
+
+def bar(share: float) -> str:
+    """A bar for a share of 0 to 1, by eighths of a character where the terminal has them."""
+    try:
+        "█▏".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "#" * round(BAR * share)
+    eighths = round(8 * BAR * share)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,106 @@
+"""Trained models: those that ship with the package, and those in run folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyconv import registry
+from tinyconv.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what is known of it.
+
+    `class_names` are those of its logits, or None if nothing beside the model says what they are;
+    `data` is what it was trained on, as for `tinyconv.data.load`, if that is known.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...] | None
+    data: str | None
+
+
+def folder() -> Path:
+    """Where the models are that ship: in the package of a wheel, or beside it in a checkout."""
+    inside = Path(__file__).parent / "models"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "models"
+
+
+def shipped() -> dict[str, str]:
+    """The nets that ship trained, and the sha256 of each `NAME/model.keras` in `folder()`."""
+    sums = folder() / "SHA256SUMS"
+    if not sums.is_file():
+        return {}
+    lines = (line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines())
+    return {Path(path).parent.name: digest for digest, path in lines}
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def path(name: str) -> Path:
+    """The file of the model that ships for the net called `name`.
+
+    Raises:
+        InputError: there is no such net, none ships, or its file is not the one that shipped.
+    """
+    net = registry.find(name)
+    sums = shipped()
+    if name not in sums:
+        which = f"those of {', '.join(sorted(sums))} do" if sums else "none do here"
+        raise InputError(
+            f"No weights ship for {name} ({which}): train it, or convert those of {net.source}."
+        )
+    file = folder() / name / "model.keras"
+    if not file.is_file() or sha256(file) != sums[name]:
+        raise InputError(
+            f"{file} is not the file that shipped, as its sha256 tells; install tinyconv anew, or "
+            "check the file out again."
+        )
+    return file
+
+
+def report(file: Path) -> dict[str, Any]:
+    """The report of the run that made `file`: empty unless it is the `model.keras` of one."""
+    beside = file.with_name("report.json")
+    if file.name != "model.keras" or not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{beside} is damaged; restore it, or move {file.name} away.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def open_model(model: str) -> Trained:
+    """Load a trained model.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+
+    Raises:
+        InputError: it is neither, or cannot be opened.
+    """
+    file = path(model) if model in registry.NETS else Path(model)
+    if not file.exists() and file.suffix != ".keras":
+        raise InputError(
+            f"{model} is neither a .keras file nor a net that ships trained "
+            f"({', '.join(sorted(shipped()))})."
+        )
+    opened = registry.open_model(file)
+    known = report(file)
+    names, run = known.get("classes"), known.get("run")
+    if not isinstance(names, list) or len(names) != opened.output_shape[-1]:
+        names = None
+    data = run.get("data") if isinstance(run, dict) else None
+    return Trained(opened, tuple(map(str, names)) if names else None, data)
