@@ -155,6 +155,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     model = trained.open_model(args.model).model
     from tinyconv import data, report
+    from tinyconv.devices import Devices
+    from tinyconv.fast.twin import twin
 
     dataset = data.load(args.data, model.input_shape[1:3])
     classes = model.output_shape[-1]
@@ -162,7 +164,8 @@ def evaluate(args: argparse.Namespace) -> None:
         raise InputError(
             f"{args.model} has {classes} classes, but {args.data} has {len(dataset.class_names)}."
         )
-    print(f"\n{report.evaluate(model, dataset.test).text(dataset.class_names)}")
+    fast = twin(model) if Devices().can_fuse(mixed=False) else model
+    print(f"\n{report.evaluate(fast, dataset.test).text(dataset.class_names)}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -184,10 +187,10 @@ def export(args: argparse.Namespace) -> None:
     if spec and (args.data or data.is_here(spec)):
         dataset = data.load(spec, size)
         what = f"test images of {dataset.name}"
-        test, train = dataset.test.some(args.images), dataset.train.some(export.CALIBRATION)
-        images, calibration = test.images, train.images
+        images, known = dataset.test.some(args.images)
+        calibration, _ = dataset.train.some(export.CALIBRATION)
         if (opened.class_names or dataset.class_names) == dataset.class_names:
-            labels = test.labels
+            labels = known
     else:
         what = "noise, as no --data is given and the model's own is not here"
         rng = np.random.default_rng(0)

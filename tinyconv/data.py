@@ -70,9 +70,10 @@ class Split:
         images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
         return Split(images, self.labels[indices])
 
-    def some(self, count: int) -> "Split":
-        """At most `count` examples, evenly from start to end, as folders are sorted by class."""
-        return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
+    def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most `count` images and labels, evenly from start to end: folders go by class."""
+        indices = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        return self.images[indices], self.labels[indices]
 
 
 @dataclass(frozen=True)
