@@ -368,7 +368,7 @@ def _read_images(
             chunk = files[start : start + CHUNK]
             decoded = list(threads.map(read_image, chunk, [size] * len(chunk)))
             if stored:
-                _append(stored, np.stack(decoded))
+                _append(stored, decoded)
             else:
                 images[start : start + len(chunk)] = decoded
             progress.update(start + len(chunk))
@@ -377,9 +377,10 @@ def _read_images(
     return Split(images, np.array(labels, np.int32))
 
 
-def _append(file: IO[bytes], images: np.ndarray) -> None:
+def _append(file: IO[bytes], images: list[np.ndarray]) -> None:
     try:
-        file.write(images.tobytes())
+        for image in images:
+            file.write(image.tobytes())
         file.flush()
     except OSError as error:
         raise InputError(
