@@ -1,6 +1,7 @@
 """What a training runs on, with stand-ins for what is not here."""
 
 import json
+import socket
 
 import keras
 import numpy as np
@@ -45,13 +46,22 @@ def cloud(monkeypatch):
         ("local", ("local", None)),
         ("node-1", ("node-1", None)),
         ("us-central2-b/node-1", ("node-1", "us-central2-b")),
-        ("grpc://10.0.0.2:8470", ("grpc://10.0.0.2:8470", None)),
     ],
 )
 def test_a_tpu_is_found_by_what_a_cloud_calls_it(flag, expected, cloud):
     found = devices.Devices(flag)
     assert cloud == [expected]
     assert (found.kind, found.count) == ("tpu", 1)
+
+
+def test_a_tpu_is_found_by_its_address_if_that_answers(cloud):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"grpc://127.0.0.1:{server.getsockname()[1]}"
+        assert devices.Devices(address).kind == "tpu"
+    assert cloud == [(address, None)]
+    with pytest.raises(InputError, match="No TPU answers at"):
+        devices.Devices(address)
+    assert len(cloud) == 1
 
 
 def test_no_tpu_is_one_sentence(cloud):

@@ -5,10 +5,12 @@ import importlib
 import json
 import os
 import platform
+import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import keras
 import numpy as np
@@ -19,6 +21,7 @@ from tinyconv.hosts import Hosts
 
 MULTI_WORKER = "Keras cannot train on several machines by TensorFlow (keras issue 20585)"
 JOIN, HEARTBEAT, FINISH = 300, 60, 24 * 3600  # seconds to wait for another host to come, live, end
+TPU_PORT, ANSWER = 8470, 10  # where a TPU listens, and seconds for it to answer
 MOST_STEPS = 50  # of training that a TPU runs between two looks at it
 
 
@@ -76,6 +79,10 @@ class Devices:
         if tpu:
             zone, _, name = tpu.rpartition("/") if "://" not in tpu else ("", "", tpu)
             try:
+                if "://" in tpu:  # TensorFlow waits without end for one that does not answer
+                    address = urlsplit(tpu)
+                    where = (address.hostname, address.port or TPU_PORT)
+                    socket.create_connection(where, ANSWER).close()
                 cluster = tf.distribute.cluster_resolver.TPUClusterResolver
                 resolver = cluster.connect(tpu=name, zone=zone or None)
                 self.strategy = tf.distribute.TPUStrategy(resolver)
