@@ -254,10 +254,6 @@ REFUSED = {
     "resume a file": (resuming("NPZ"), "is not a run folder"),
     "no such TPU": (training("--tpu", "grpc://127.0.0.1:9"), "No TPU answers at 'grpc://127"),
     "too many GPUs": (training("--devices", "64"), "--devices is 64, but of cpu devices"),
-    "hosts by TensorFlow": (
-        training("--hosts", "127.0.0.1:9,127.0.0.1:10", "--host-index", "0"),
-        "Keras cannot train on several machines by TensorFlow (keras issue 20585)",
-    ),
     "hosts without an index": (training("--hosts", "a:1,b:1"), "--hosts needs --host-index"),
     "an index without hosts": (training("--host-index", "1"), "--host-index needs --hosts"),
     "a host too few": (training("--hosts", "a:1,b:1", "--host-index", "2"), "it must be 0 to 1."),

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import start
+from conftest import run, start
 
 from tinyconv import hosts
 from tinyconv.errors import InputError
@@ -41,6 +41,15 @@ def free_ports(count):
     for each in sockets:
         each.close()
     return ports
+
+
+def test_tensorflow_on_several_hosts_is_refused(npz):
+    hosts = ("--hosts", "127.0.0.1:9,127.0.0.1:10", "--host-index", 0)
+    _, said = run("train.py", "--data", npz, *hosts, status=2, KERAS_BACKEND="tensorflow")
+    assert said.splitlines()[-1] == (
+        "error: Keras cannot train on several machines by TensorFlow (keras issue 20585): set "
+        "KERAS_BACKEND=jax for --hosts."
+    )
 
 
 def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
