@@ -123,7 +123,7 @@ def predict(args: argparse.Namespace) -> None:
         )
     from tqdm import tqdm
 
-    from tinyconv import predict
+    from tinyconv import data, predict
 
     files = predict.find(args.images)
     unread = 0
@@ -135,7 +135,7 @@ def predict(args: argparse.Namespace) -> None:
         disable=None if len(files) > predict.BATCH else True,  # None: unless it is no terminal
     )
     for file, answer in progress:
-        record: dict[str, Any] = {"image": predict.shown(file)}
+        record: dict[str, Any] = {"image": data.text(file)}
         if isinstance(answer, InputError):
             unread += 1
             record["error"] = str(answer)

@@ -250,7 +250,7 @@ def _load_npz(path: Path) -> Dataset:
                 f"y_{part} in {path} has label {split.labels.max()}; "
                 f"with {len(names)} classes labels are 0 to {len(names) - 1}."
             )
-    return Dataset(_text(path.stem), names, train, test)
+    return Dataset(text(path.stem), names, train, test)
 
 
 def _check_names(names: np.ndarray, what: str) -> tuple[str, ...]:
@@ -322,10 +322,10 @@ def _load_folder(folder: Path, size: tuple[int, int]) -> Dataset:
         count = max(len(names), len(everything) // 5)
         kept, held = _split_by_class(everything.labels, count, seed=0)
         train, test = everything.take(kept), everything.take(held)
-    return Dataset(_text(folder.resolve().name), tuple(map(_text, names)), train, test)
+    return Dataset(text(folder.resolve().name), tuple(map(text, names)), train, test)
 
 
-def _text(name: str) -> str:
+def text(name: str | Path) -> str:
     """A file's name as text that can be written: it may be of bytes that are no UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
 

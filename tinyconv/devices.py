@@ -158,9 +158,7 @@ class Devices:
             keras.distribution.set_distribution(shared)
 
     def agree(self, what: int) -> bool:
-        """Whether all hosts have come with the same number."""
-        if self.hosts == 1:
-            return True
+        """Whether all of several hosts have come with the same number."""
         from jax.experimental import multihost_utils
 
         return len(set(multihost_utils.process_allgather(np.uint32(what)).tolist())) == 1
@@ -235,9 +233,7 @@ def machine() -> dict[str, Any]:
     backend = importlib.import_module(keras.backend.backend())
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": _memory_gib(),
         "accelerators": _accelerators(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -247,6 +243,13 @@ def machine() -> dict[str, Any]:
             **{module.__name__: module.__version__ for module in (tinyconv, keras, backend, np)},
         },
     }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _processor() -> str:

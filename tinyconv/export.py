@@ -143,7 +143,7 @@ def export(
     """
     form = find(target)
     check_path(path, form)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder:
         written = Path(folder, path.name)
         try:
             form.write(model, written, images if calibration is None else calibration)
@@ -321,9 +321,8 @@ def _run_litert(path: Path) -> Runtime:
 
 
 def _onnx(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
     exported = rewritten(model, onnx=True)
-    exported.export(path, format="onnx", input_signature=signature, verbose=False)
+    exported.export(path, format="onnx", input_signature=_signature(model), verbose=False)
 
 
 def _run_onnx(path: Path) -> Runtime:
@@ -335,15 +334,13 @@ def _run_onnx(path: Path) -> Runtime:
     (image,) = session.get_inputs()
 
     def run(images: np.ndarray) -> np.ndarray:
-        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
-        return np.concatenate([session.run(None, {image.name: batch})[0] for batch in batches])
+        return session.run(None, {image.name: images})[0]
 
-    return run
+    return _by_batch(run)
 
 
 def _savedmodel(model: keras.Model, path: Path, images: np.ndarray) -> None:
-    signature = [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
-    model.export(path, format="tf_saved_model", input_signature=signature, verbose=False)
+    model.export(path, format="tf_saved_model", input_signature=_signature(model), verbose=False)
 
 
 def _run_savedmodel(path: Path) -> Runtime:
@@ -352,10 +349,23 @@ def _run_savedmodel(path: Path) -> Runtime:
     served = tf.saved_model.load(path)
 
     def run(images: np.ndarray) -> np.ndarray:
-        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
-        return np.concatenate([served.serve(batch).numpy() for batch in batches])
+        return served.serve(images).numpy()
 
-    return run
+    return _by_batch(run)
+
+
+def _signature(model: keras.Model) -> list[keras.InputSpec]:
+    return [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
+
+
+def _by_batch(run: Runtime) -> Runtime:
+    """`run` for any number of images, 64 at a time and in float32."""
+
+    def runs(images: np.ndarray) -> np.ndarray:
+        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
+        return np.concatenate([run(batch) for batch in batches])
+
+    return runs
 
 
 FORMATS = {

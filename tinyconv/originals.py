@@ -1,4 +1,4 @@
-"""Nets of PyTorch to be timed beside ours: timm's own, and the CIFAR nets' arithmetic.
+"""Nets of PyTorch to compare ours with: timm's own, and the CIFAR nets' arithmetic.
 
 The CIFAR nets are written here anew, with the names of weights that their authors' files have, and
 take (B, 3, H, W) in channels-last memory, which is where PyTorch is fastest on a CPU.
@@ -12,10 +12,10 @@ from tinyconv import registry
 from tinyconv.errors import InputError
 
 
-def find(name: str) -> Callable[[], Any]:
+def find(name: str) -> Callable[..., Any]:
     """What makes the original of the net called `name`: a `torch.nn.Module` with random weights.
 
-    It takes images (B, 3, H, W), normalized, and returns logits.
+    It takes images (B, 3, H, W), normalized, and returns logits. Its maker takes `num_classes`.
 
     Raises:
         InputError: there is none, or what makes it is not installed.
@@ -31,13 +31,13 @@ def find(name: str) -> Callable[[], Any]:
     raise InputError(f"No original of {name} is known to compare with; leave out --compare.")
 
 
-def _timm(name: str) -> Callable[[], Any]:
+def _timm(name: str) -> Callable[..., Any]:
     import timm
 
-    return lambda: timm.create_model(name)
+    return partial(timm.create_model, name)
 
 
-def _cifar10_tiny(name: str) -> Callable[[], Any]:
+def _cifar10_tiny(name: str) -> Callable[..., Any]:
     import torch
     from torch import nn
 
@@ -64,7 +64,7 @@ def _cifar10_tiny(name: str) -> Callable[[], Any]:
     def downscale(width: int, wider: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(width, wider, 1), nn.MaxPool2d(2), Norm(wider, eps=1e-6))
 
-    def network(a: int, b: int, c: int) -> nn.Sequential:
+    def network(a: int, b: int, c: int, num_classes: int = 10) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(3, a, 4, padding="same"),
             Norm(a, eps=1e-3),
@@ -77,13 +77,13 @@ def _cifar10_tiny(name: str) -> Callable[[], Any]:
             nn.Flatten(),
             nn.LayerNorm(c, eps=1e-3),
             nn.ReLU(),
-            nn.Linear(c, 10),
+            nn.Linear(c, num_classes),
         )
 
     return partial(network, *((16, 32, 64) if name.endswith("half") else (32, 64, 128)))
 
 
-def _tiniest(name: str) -> Callable[[], Any]:
+def _tiniest(name: str) -> Callable[..., Any]:
     import torch
     from torch import nn
 
@@ -115,14 +115,14 @@ def _tiniest(name: str) -> Callable[[], Any]:
             return self.rs * x + self.fc2(torch.tanh(torch.exp(a)) * a * b)
 
     class Tiniest(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, num_classes: int = 10):
             super().__init__()
             self.conv1, self.ln1 = nn.Conv2d(3, 48, 3, padding=1), Norm(48)
             self.l1, self.l2, self.l3 = (Block(48) for _ in range(3))
             self.dsconv = nn.Conv2d(48, 80, 4, stride=2, padding=1, groups=16)
             self.ln2 = Norm(80)
             self.l4, self.l5, self.l6 = (Block(80) for _ in range(3))
-            self.fc = nn.Linear(80, 10)
+            self.fc = nn.Linear(80, num_classes)
 
         def forward(self, x):
             x = self.l3(self.l2(self.l1(self.ln1(self.conv1(x)))))
@@ -132,7 +132,7 @@ def _tiniest(name: str) -> Callable[[], Any]:
     return Tiniest
 
 
-def _resnet(name: str) -> Callable[[], Any]:
+def _resnet(name: str) -> Callable[..., Any]:
     from torch import nn
 
     def conv(inner: int, outer: int, kernel: int, stride: int) -> nn.Conv2d:
@@ -155,7 +155,7 @@ def _resnet(name: str) -> Callable[[], Any]:
             return self.relu(self.bn2(self.conv2(y)) + self.downsample(x))
 
     class ResNet(nn.Module):
-        def __init__(self, blocks: int):
+        def __init__(self, blocks: int, num_classes: int = 10):
             super().__init__()
             self.conv1, self.bn1, self.relu = conv(3, 16, 3, 1), nn.BatchNorm2d(16), nn.ReLU()
             self.layer1, self.layer2, self.layer3 = (
@@ -165,7 +165,7 @@ def _resnet(name: str) -> Callable[[], Any]:
                 )
                 for inner, outer, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
             )
-            self.fc = nn.Linear(64, 10)
+            self.fc = nn.Linear(64, num_classes)
 
         def forward(self, x):
             x = self.relu(self.bn1(self.conv1(x)))
@@ -175,7 +175,7 @@ def _resnet(name: str) -> Callable[[], Any]:
 
 
 # The beginning of a net's `source` -> what imports the maker of a net by name.
-IMPORTERS: dict[str, Callable[[str], Callable[[], Any]]] = {
+IMPORTERS: dict[str, Callable[[str], Callable[..., Any]]] = {
     "https://huggingface.co/timm/": _timm,
     "https://github.com/soyflourbread/cifar10-tiny": _cifar10_tiny,
     "https://github.com/xvel/cifar10-tiniest": _tiniest,

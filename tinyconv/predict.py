@@ -79,12 +79,7 @@ def text(file: Path, top: Sequence[dict[str, Any]]) -> str:
         f"  {entry['class']:<{width}}  {entry['probability']:>6.1%}  {bar(entry['probability'])}"
         for entry in top
     ]
-    return "\n".join([shown(file), *(line.rstrip() for line in lines)])
-
-
-def shown(file: Path) -> str:
-    """A file's path as text that can be printed: it may be of bytes that are no UTF-8."""
-    return os.fsencode(file).decode("utf-8", "replace")
+    return "\n".join([data.text(file), *(line.rstrip() for line in lines)])
 
 
 def bar(share: float) -> str:

@@ -154,10 +154,15 @@ def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Datas
             f"The batch size is {run.batch_size}; on {devices.count} devices it must be a "
             f"multiple of {devices.count}."
         )
+    if devices.hosts > 1:
+        _check_agreement(run, dataset, devices)
+    return dataset
+
+
+def _check_agreement(run: Run, dataset: data.Dataset, devices: Devices) -> None:
     started = (asdict(run), dataset.counts(), dataset.train.labels.tolist())
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts were started with other arguments or data than one another.")
-    return dataset
 
 
 def _drops_remainder(run: Run, devices: Devices) -> bool:

@@ -1,10 +1,11 @@
 """A fused block as one differentiable operation of TensorFlow, on all cores."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
+
+from tinyconv.devices import cores
 
 IMAGES = 8  # that a thread takes at a time; fixed, so that sums do not depend on the cores
 
@@ -14,9 +15,8 @@ def _pool() -> ThreadPoolExecutor:
     import scipy.linalg  # noqa: F401  its BLAS is the one that Numba calls
     from threadpoolctl import threadpool_limits
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threadpool_limits(1, user_api="blas")  # the threads are ours
-    return ThreadPoolExecutor(cores)
+    return ThreadPoolExecutor(cores())
 
 
 def split(part, count):
