@@ -41,6 +41,25 @@ train.main(train.parse(arguments))
 assert "tensorflow" not in sys.modules
 """
 
+CHIPS = """
+import jax
+import train
+from tinyconv import training
+
+cpus = jax.local_devices()
+jax.local_devices = lambda backend=None: cpus
+
+def start(self, *arguments, start=training._Recorder.on_epoch_begin):
+    start(self, *arguments)
+    assert {layer.compute_dtype for layer in self.model.layers[1:-1]} == {"bfloat16"}
+    assert self.model.layers[-1].compute_dtype == "float32"
+    assert len({x for v in self.model.weights for x in v.value.devices()}) == 2
+    assert self.model.steps_per_execution == len(self.training.batches) > 1
+
+training._Recorder.on_epoch_begin = start
+train.main(train.parse(sys.argv[1:]))
+"""
+
 
 @pytest.mark.parametrize("net", ["cifar10_tiny_half", "tiniest", "resnet20"])
 def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, npz, tmp_path):
@@ -66,6 +85,20 @@ def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, npz, tm
     limit = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(model(test.images), expected, rtol=0, atol=limit)
     assert report.evaluate(model, test).figures() == pytest.approx(facts["test"], rel=1e-4)
+
+
+def test_tpu_is_every_chip_of_the_machine_in_bfloat16(npz, tmp_path):
+    """Two CPUs stand in for the chips; no TPU has run this."""
+    out = tmp_path / "runs"
+    arguments = ("--model", "resnet20", "--data", npz, "--batch", 10, "--epoch", 2, "--tpu")
+    environment = JAX | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    run("-c", WITHOUT_TENSORFLOW + CHIPS, *arguments, "--out", out, **environment)
+    (folder,) = out.iterdir()
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["devices"] == {"kind": "tpu", "count": 2, "hosts": 1}
+    assert facts["status"] == "complete" and facts["epochs"] == 2
+    model = keras.saving.load_model(folder / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_a_killed_run_resumes_to_the_same_weights(npz, tmp_path):

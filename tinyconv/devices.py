@@ -121,7 +121,8 @@ class Devices:
             own = jax.local_devices(backend="tpu") if tpu else jax.local_devices()
         except RuntimeError as error:
             raise _no_tpu("local", error) if tpu else error from error
-        self.kind = {"cuda": "gpu", "rocm": "gpu"}.get(own[0].platform, own[0].platform)
+        platform = "tpu" if tpu else own[0].platform
+        self.kind = {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
         _at_most(limit, own, self.kind)
         everywhere: dict[int, list] = {}
         for device in sorted(jax.devices(own[0].platform), key=lambda d: (d.process_index, d.id)):
