@@ -181,6 +181,23 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monk
     same_weights(folder, first)
 
 
+def test_a_recipe_trains_with_its_own_dropout(npz, tmp_path, monkeypatch):
+    def rates(net):
+        return {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)}
+
+    class Watch(training._Recorder):
+        def on_train_begin(self, logs=None):
+            trained.append(rates(self.training.copy))
+
+    monkeypatch.setattr(training, "_Recorder", Watch)
+    trained: list[set] = []
+    for recipe in ("onecycle", "cifar10_tiny"):
+        run = training.Run("cifar10_tiny_half", str(npz), recipe, 1, 48, False)
+        folder = training.train(run, tmp_path)
+        assert rates(keras.saving.load_model(folder / "model.keras")) == {0.5}
+    assert trained == [{0.0}, {0.5}]
+
+
 def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folder, tmp_path):
     model = trained[0] / "model.keras"
     shutil.rmtree(folder / "blue")

@@ -19,7 +19,8 @@ class Recipe:
     Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it.
     `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
     another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
-    the exponential moving average of the weights, with that momentum.
+    the exponential moving average of the weights, with that momentum. `dropout` stands for the rate
+    that the net's own dropout layers have.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Recipe:
     weight_decay: float = 0.0
     ema: float | None = None
     mixup: float = 0.0
+    dropout: float | None = None
     drop_remainder: bool = False
 
 
@@ -53,6 +55,21 @@ RECIPES = {
             learning_rate=0.002,
             augment=("flip", "translate"),
             always_augment=False,
+        ),
+        Recipe(
+            name="onecycle",
+            source="tinyconv, docs/recipes.md",
+            expected="not measured yet",
+            epochs=15,
+            batch_size=32,
+            optimizer="adamw",
+            learning_rate=0.004,
+            final_learning_rate=0.0,
+            warmup=0.1,
+            weight_decay=0.05,
+            dropout=0.0,
+            augment=("flip", "translate"),
+            always_augment=True,
         ),
         Recipe(
             name="tiniest",

@@ -207,6 +207,9 @@ class _Training:
             self.copy = devices.clone(self.net, run.mixed)
             for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
+            for layer in self.copy.layers if self.recipe.dropout is not None else ():
+                if isinstance(layer, keras.layers.Dropout):
+                    layer.rate = self.recipe.dropout
             fast = run.fast and devices.can_fuse(run.mixed)
             self.model = twin(self.copy) if fast else self.copy
             self.judge = twin(self.net) if fast else self.net

@@ -8,6 +8,7 @@ Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and
 
 import numpy as np
 
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import (
     PIXELS,
     F,
@@ -223,8 +224,8 @@ def backward(
         convolve_gradient_x(back, kernel, dx[image])
 
 
-class Bottleneck:
-    """The fused block over a batch; arrays of weights are as Keras has them.
+class Bottleneck(Block):
+    """The fused block.
 
     Args:
         epsilon: of the layer norm.
@@ -243,7 +244,6 @@ class Bottleneck:
 
     def __init__(self, layers):
         self.epsilon = F(layers["norm"].epsilon)
-        self.dropout = layers["dropout"]
 
     @staticmethod
     def fits(layers):
@@ -254,7 +254,7 @@ class Bottleneck:
             and dwconv.strides == dwconv.dilation_rate == (1, 1)
             and dwconv.padding == "same"
             and norm.axis in (-1, 3, [3], [-1])
-            and dropout.rate == 0.5
+            and dropout.rate in (0, 0.5)
             and dropout.noise_shape is None
             and layers["gelu"].activation.__name__ == "gelu"
             and layers["scale"].kernel_size == (1, 1)
@@ -276,70 +276,39 @@ class Bottleneck:
             w.reshape(channels, multiplier, -1).transpose(1, 0, 2).reshape(w.shape),
         )
 
-    def forward(self, split, seed, dropout, x, kernel, bias, gamma, beta, w, wbias, scale):
-        y = np.empty_like(x)
-        inner = self._inner(kernel, bias, gamma, beta, w)
-        scale = scale.reshape(-1)
+    def prepare(self, shape, *weights):
+        *inner, wbias, scale = weights
+        return *self._inner(*inner), wbias, scale.reshape(-1)
 
-        def part(images):
-            forward(
-                x[images],
-                images.start,
-                seed,
-                dropout,
-                self.epsilon,
-                *inner,
-                wbias,
-                scale,
-                y[images],
-            )
+    def forward(self, draws, x, prepared, y):
+        forward(x, *draws, self.epsilon, *prepared, y)
 
-        split(part, len(x))
-        return y
+    def prepare_backward(self, shape, kernel, bias, gamma, beta, w, wbias, scale):
+        *inner, w = self._inner(kernel, bias, gamma, beta, w)
+        return *inner, np.ascontiguousarray((w * scale.reshape(-1)).T)
 
-    def backward(self, split, seed, dropout, dy, x, kernel, bias, gamma, beta, w, wbias, scale):
-        dx = np.empty_like(x)
-        kernel_, bias_, gamma_, beta_, w_ = self._inner(kernel, bias, gamma, beta, w)
-        factors = scale.reshape(-1)
-        scaled = np.ascontiguousarray((w_ * factors).T)
+    def backward(self, draws, dy, x, prepared, dx):
+        kernel, bias, gamma, beta, scaled = prepared
+        sums = [np.zeros_like(a) for a in (kernel, bias.reshape(-1), gamma, beta)]
+        sums += [np.zeros(scaled.shape[::-1], F), np.zeros(len(scaled), F)]
+        backward(x, *draws, self.epsilon, *prepared, dy, dx, *sums)
+        return sums
 
-        def part(images):
-            sums = [
-                np.zeros_like(a) for a in (kernel_, bias_.reshape(-1), gamma_, beta_, w_, wbias)
-            ]
-            backward(
-                x[images],
-                images.start,
-                seed,
-                dropout,
-                self.epsilon,
-                kernel_,
-                bias_,
-                gamma_,
-                beta_,
-                scaled,
-                dy[images],
-                dx[images],
-                *sums,
-            )
-            return sums
-
-        dkernel, dbias, dgamma, dbeta, products, sums = map(
-            sum, zip(*split(part, len(x)), strict=True)
-        )
+    def gradients(self, sums, kernel, bias, gamma, beta, w, wbias, scale):
+        dkernel, dbias, dgamma, dbeta, products, dy = sums
         channels, multiplier = kernel.shape[2:]
 
         def turn(vector):
             return vector.reshape(multiplier, channels).T.reshape(-1)
 
         products = products.reshape(multiplier, channels, -1).transpose(1, 0, 2).reshape(w.shape)
+        factors = scale.reshape(-1)
         return (
-            dx,
             dkernel.transpose(0, 1, 3, 2),
             turn(dbias),
             turn(dgamma),
             turn(dbeta),
             products * factors,
-            sums * factors,
-            ((w * products).sum(axis=0) + wbias * sums).reshape(scale.shape),
+            dy * factors,
+            ((w * products).sum(axis=0) + wbias * dy).reshape(scale.shape),
         )

@@ -8,6 +8,7 @@ Shapes: image (H, W, C) to (H / 2, W / 2, D), H and W even.
 
 import numpy as np
 
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import PIXELS, F, compiled, normalize, normalize_gradient
 
 
@@ -102,8 +103,8 @@ def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta)
             np.dot(wide, back, target)
 
 
-class Downscale:
-    """Dense, 2x2 max pool and layer norm over a batch; arrays of weights are as Keras has them."""
+class Downscale(Block):
+    """Dense, 2x2 max pool and layer norm."""
 
     roles = ("dense", "pool", "norm")
     weights = (("dense", "kernel"), ("dense", "bias"), ("norm", "gamma"), ("norm", "beta"))
@@ -122,23 +123,18 @@ class Downscale:
             and pool.input.shape[1] % 2 == pool.input.shape[2] % 2 == 0
         )
 
-    def forward(self, split, seed, dropout, x, w, bias, gamma, beta):
-        batch, height, width, _ = x.shape
-        y = np.empty((batch, height // 2, width // 2, w.shape[1]), F)
+    def output_shape(self, shape, w, *weights):
+        batch, height, width, _ = shape
+        return batch, height // 2, width // 2, w.shape[1]
 
-        def part(images):
-            forward(x[images], self.epsilon, w, bias, gamma, beta, y[images])
+    def forward(self, draws, x, prepared, y):
+        forward(x, self.epsilon, *prepared, y)
 
-        split(part, batch)
-        return y
+    def prepare_backward(self, shape, w, bias, gamma, beta):
+        return w, np.ascontiguousarray(w.T), bias, gamma
 
-    def backward(self, split, seed, dropout, dy, x, w, bias, gamma, beta):
-        dx = np.empty_like(x)
-        back = np.ascontiguousarray(w.T)
-
-        def part(images):
-            sums = [np.zeros_like(a) for a in (w, bias, gamma, beta)]
-            backward(x[images], self.epsilon, w, back, bias, gamma, dy[images], dx[images], *sums)
-            return sums
-
-        return dx, *map(sum, zip(*split(part, len(x)), strict=True))
+    def backward(self, draws, dy, x, prepared, dx):
+        w, _, bias, gamma = prepared
+        sums = [np.zeros_like(a) for a in (w, bias, gamma, gamma)]
+        backward(x, self.epsilon, *prepared, dy, dx, *sums)
+        return sums

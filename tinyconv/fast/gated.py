@@ -10,6 +10,7 @@ and alike. The layer norm's affine part is a part of the weights of the dense la
 
 import numpy as np
 
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
 
 # In both convolutions each tap reads a slice of its own: `row[c + jump]`, an index that Numba must
@@ -295,8 +296,8 @@ def backward(
                         dx[image, h, w, (view + 1) * depth + c] += views[view, h, w * depth + c]
 
 
-class Gated:
-    """The fused block over a batch; arrays of weights are as Keras has them."""
+class Gated(Block):
+    """The fused block."""
 
     roles = ("scale", "dwconv3", "dwconv7", "dwconv19", "norm", "expand", "project", "add")
     weights = (
@@ -331,72 +332,42 @@ class Gated:
         blur = np.full((3, 3, width * len(b3)), F(1 / 9))
         return kernels, biases, blur, gamma[:, None] * expand, beta @ expand + expand_bias
 
-    def forward(self, split, seed, dropout, x, *weights):
+    def prepare(self, shape, *weights):
         *inner, project, project_bias, scale = weights
-        kernels, biases, blur, expand, expand_bias = self._inner(x.shape[2], *inner)
-        y = np.empty_like(x)
+        return *self._inner(shape[2], *inner), project, project_bias, scale.reshape(-1)
 
-        def part(images):
-            forward(
-                x[images],
-                self.epsilon,
-                kernels,
-                biases,
-                blur,
-                expand,
-                expand_bias,
-                project,
-                project_bias,
-                scale.reshape(-1),
-                y[images],
-            )
+    def forward(self, draws, x, prepared, y):
+        forward(x, self.epsilon, *prepared, y)
 
-        split(part, len(x))
-        return y
-
-    def backward(self, split, seed, dropout, dy, x, *weights):
-        *inner, project, project_bias, scale = weights
-        gamma, beta, expand = inner[6:9]
-        kernels, biases, blur, expand_, expand_bias = self._inner(x.shape[2], *inner)
+    def prepare_backward(self, shape, *weights):
+        *inner, project, _, scale = weights
+        kernels, biases, blur, expand, expand_bias = self._inner(shape[2], *inner)
         flipped = tuple(np.ascontiguousarray(k[::-1, ::-1]) for k in kernels)
-        expand_back, project_back = (np.ascontiguousarray(w.T) for w in (expand_, project))
-        dx = np.empty_like(x)
-
-        def part(images):
-            dkernels = tuple(np.zeros_like(k) for k in kernels)
-            sums = [np.zeros_like(a) for a in (biases, expand, expand_bias, project, project_bias)]
-            dscale = np.zeros(x.shape[3], F)
-            backward(
-                x[images],
-                self.epsilon,
-                kernels,
-                flipped,
-                biases,
-                blur,
-                expand_,
-                expand_back,
-                expand_bias,
-                project_back,
-                scale.reshape(-1),
-                dy[images],
-                dx[images],
-                dkernels,
-                *sums,
-                dscale,
-            )
-            return (*dkernels, *sums, dscale)
-
-        d3, d7, d19, dbiases, products, sums, dproject, dproject_bias, dscale = (
-            sum(parts) for parts in zip(*split(part, len(x)), strict=True)
+        expand_back, project_back = (np.ascontiguousarray(w.T) for w in (expand, project))
+        return (
+            *(kernels, flipped, biases, blur),
+            *(expand, expand_back, expand_bias, project_back, scale.reshape(-1)),
         )
+
+    def backward(self, draws, dy, x, prepared, dx):
+        kernels, _, biases, _, expand, _, expand_bias, project_back, scale = prepared
+        dkernels = tuple(np.zeros_like(k) for k in kernels)
+        like = (biases, expand, expand_bias, project_back, scale, scale)
+        sums = [np.zeros_like(a) for a in like]
+        backward(x, self.epsilon, *prepared, dy, dx, dkernels, *sums)
+        return *dkernels, *sums
+
+    def gradients(self, sums, *weights):
+        gamma, beta, expand, *_, scale = weights[6:]
+        d3, d7, d19, dbiases, products, dexpand_bias, dproject, dproject_bias, dscale = sums
+        depth = len(weights[1])
 
         def fold(repeated):
             """The sum over the pixels of a row: (..., W * D) -> (..., D)."""
-            return repeated.reshape(*repeated.shape[:-1], x.shape[2], -1).sum(axis=-2)
+            return repeated.reshape(*repeated.shape[:-1], -1, depth).sum(axis=-2)
 
         db3, db7, db19 = fold(dbiases)
         return (
-            dx,
             fold(d3)[..., None],
             db3,
             fold(d7)[..., None],
@@ -404,9 +375,9 @@ class Gated:
             fold(d19)[..., None],
             db19,
             (products * expand).sum(axis=1),
-            expand @ sums,
-            gamma[:, None] * products + beta[:, None] * sums,
-            sums,
+            expand @ dexpand_bias,
+            gamma[:, None] * products + beta[:, None] * dexpand_bias,
+            dexpand_bias,
             dproject,
             dproject_bias,
             dscale.reshape(scale.shape),

@@ -6,6 +6,7 @@ groups lie innermost, (H + 2, W + 2, I, G): what is done to one group is done to
 
 import numpy as np
 
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F, compiled
 
 
@@ -74,8 +75,8 @@ def backward(x, kernel, dy, dx, dkernel, dbias):
                         dx[image, h, w, g * inner + i] = back[h + 1, w + 1, i, g]
 
 
-class Grouped:
-    """Zero padding by one pixel and the convolution over a batch."""
+class Grouped(Block):
+    """Zero padding by one pixel and the convolution."""
 
     roles = ("pad", "conv")
     weights = (("conv", "kernel"), ("conv", "bias"))
@@ -95,29 +96,27 @@ class Grouped:
             and conv.use_bias
         )
 
-    def _inner(self, kernel, bias):
+    def output_shape(self, shape, kernel, bias):
+        batch, height, width, _ = shape
+        return batch, height // 2, width // 2, len(bias)
+
+    def prepare(self, shape, kernel, bias):
         """(4, 4, I, G * O) -> (4, 4, I, O, G)."""
-        split = kernel.reshape(*kernel.shape[:3], self.groups, -1)
+        groups = kernel.reshape(*kernel.shape[:3], self.groups, -1)
         return (
-            np.ascontiguousarray(split.swapaxes(-1, -2)),
+            np.ascontiguousarray(groups.swapaxes(-1, -2)),
             np.ascontiguousarray(bias.reshape(self.groups, -1).T),
         )
 
-    def forward(self, split, seed, dropout, x, kernel, bias):
-        batch, height, width, _ = x.shape
-        y = np.empty((batch, height // 2, width // 2, len(bias)), F)
-        inner = self._inner(kernel, bias)
-        split(lambda images: forward(x[images], *inner, y[images]), batch)
-        return y
+    def forward(self, draws, x, prepared, y):
+        forward(x, *prepared, y)
 
-    def backward(self, split, seed, dropout, dy, x, kernel, bias):
-        dx = np.empty_like(x)
-        kernel_, bias_ = self._inner(kernel, bias)
+    def backward(self, draws, dy, x, prepared, dx):
+        kernel, bias = prepared
+        sums = np.zeros_like(kernel), np.zeros_like(bias)
+        backward(x, kernel, dy, dx, *sums)
+        return sums
 
-        def part(images):
-            sums = np.zeros_like(kernel_), np.zeros_like(bias_)
-            backward(x[images], kernel_, dy[images], dx[images], *sums)
-            return sums
-
-        dkernel, dbias = map(sum, zip(*split(part, len(x)), strict=True))
-        return dx, dkernel.swapaxes(-1, -2).reshape(kernel.shape), dbias.T.reshape(-1)
+    def gradients(self, sums, kernel, bias):
+        dkernel, dbias = sums
+        return dkernel.swapaxes(-1, -2).reshape(kernel.shape), dbias.T.reshape(-1)

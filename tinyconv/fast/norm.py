@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F, compiled, normalize, normalize_gradient
 
 
@@ -31,8 +32,8 @@ def backward(rows, epsilon, gamma, dy, dx, dgamma, dbeta):
         normalize_gradient(dx[p], normal[0], inverse[0])
 
 
-class Norm:
-    """Layer norm over a batch (B, H, W, C)."""
+class Norm(Block):
+    """Layer norm of images."""
 
     roles = ("norm",)
     weights = (("norm", "gamma"), ("norm", "beta"))
@@ -46,26 +47,15 @@ class Norm:
         norm = layers["norm"]
         return type(norm).__name__ == "LayerNormalization" and len(norm.input.shape) == 4
 
-    def forward(self, split, seed, dropout, x, gamma, beta):
-        y = np.empty_like(x)
-        width = x.shape[-1]
+    def forward(self, draws, x, prepared, y):
+        rows, out = (a.reshape(-1, a.shape[-1]) for a in (x, y))
+        forward(rows, self.epsilon, *prepared, out)
 
-        def part(images):
-            rows, out = x[images].reshape(-1, width), y[images].reshape(-1, width)
-            forward(rows, self.epsilon, gamma, beta, out)
+    def prepare_backward(self, shape, gamma, beta):
+        return (gamma,)
 
-        split(part, len(x))
-        return y
-
-    def backward(self, split, seed, dropout, dy, x, gamma, beta):
-        dx = np.empty_like(x)
-        width = x.shape[-1]
-
-        def part(images):
-            dgamma, dbeta = np.zeros_like(gamma), np.zeros_like(beta)
-            rows, back, out = (a[images].reshape(-1, width) for a in (x, dy, dx))
-            backward(rows, self.epsilon, gamma, back, out, dgamma, dbeta)
-            return dgamma, dbeta
-
-        dgamma, dbeta = map(sum, zip(*split(part, len(x)), strict=True))
-        return dx, dgamma, dbeta
+    def backward(self, draws, dy, x, prepared, dx):
+        sums = [np.zeros_like(prepared[0]) for _ in ("gamma", "beta")]
+        rows, back, out = (a.reshape(-1, a.shape[-1]) for a in (x, dy, dx))
+        backward(rows, self.epsilon, *prepared, back, out, *sums)
+        return sums

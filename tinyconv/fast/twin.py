@@ -1,9 +1,11 @@
 """The fast twin of a net: the same weights, with whole blocks as one operation each."""
 
+import itertools
+
 import keras
 
-from tinyconv.fast import ops
 from tinyconv.fast.bottleneck import Bottleneck
+from tinyconv.fast.chain import Chain
 from tinyconv.fast.downscale import Downscale
 from tinyconv.fast.gated import Gated
 from tinyconv.fast.grouped import Grouped
@@ -13,42 +15,57 @@ BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
 
 
 class Fused(keras.layers.Layer):
-    """Stock layers, by role, computed as one `block`; it owns nothing but these layers."""
+    """Stock layers, by role and `block` after block, as one chain; it owns nothing but them."""
 
-    def __init__(self, block, layers, name):
+    def __init__(self, parts, name):
         super().__init__(name=name)
-        self.block = block(layers)
-        self.stock = {role: layer for role, layer in layers.items() if layer.weights}
-        self.dropout = layers.get("dropout")
+        self.blocks = [block(layers) for block, layers in parts]
+        self.stock = [
+            {role: layer for role, layer in layers.items() if layer.weights} for _, layers in parts
+        ]
+        self.dropout = [layers.get("dropout") for _, layers in parts]
+        block, layers = parts[-1]
         self.shape = layers[block.roles[-1]].output.shape
         self.built = True
 
     def call(self, x, training=False):
-        dropout = bool(training and self.dropout)
-        seed = self.dropout.seed_generator.next() if dropout else keras.ops.zeros((2,), "uint32")
-        weights = (getattr(self.stock[role], weight) for role, weight in self.block.weights)
-        weights = (keras.ops.convert_to_tensor(weight) for weight in weights)
-        return ops.fused(self.block, seed, dropout, self.shape, x, *weights)
+        drops = [bool(training and layer and layer.rate) for layer in self.dropout]
+        none = keras.ops.zeros((2,), "uint32")
+        seeds = [
+            layer.seed_generator.next() if drop else none
+            for layer, drop in zip(self.dropout, drops, strict=True)
+        ]
+        weights = [
+            keras.ops.convert_to_tensor(getattr(stock[role], weight))
+            for block, stock in zip(self.blocks, self.stock, strict=True)
+            for role, weight in block.weights
+        ]
+        chain = Chain(self.blocks, drops if training else None)
+        return chain(self.shape, keras.ops.stack(seeds), x, *weights)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.shape[1:])
 
 
 def _fused(model: keras.Model) -> tuple[dict, dict]:
-    """Layer name -> what stands for it, and -> what it takes: blocks by their last layer."""
+    """Layer name -> what stands for it, and -> what it takes: chains by their last layer."""
     layers = {layer.name: layer for layer in model.layers}
-    fused: dict[str, keras.layers.Layer] = {}
-    sources: dict[str, keras.KerasTensor] = {}
+    chains: dict[str, list] = {}
     taken: set[keras.layers.Layer] = set()
-    for block in BLOCKS:
-        for layer in model.layers:
-            prefix = layer.name.removesuffix(block.roles[-1])
-            own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
-            whole = len(own) == len(block.roles)
-            if whole and not taken & {*own.values()} and block.fits(own):
-                fused[layer.name] = Fused(block, own, f"{layer.name}_fused")
-                sources[layer.name] = own[block.roles[0]].input
-                taken |= {*own.values()}
+    for block, layer in itertools.product(BLOCKS, model.layers):
+        prefix = layer.name.removesuffix(block.roles[-1])
+        own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
+        whole = len(own) == len(block.roles)
+        if whole and not taken & {*own.values()} and block.fits(own):
+            chains[layer.name] = [(block, own)]
+            taken |= {*own.values()}
+    for name in [layer.name for layer in model.layers if layer.name in chains]:
+        block, own = chains[name][0]
+        before = own[block.roles[0]].input._keras_history.operation
+        if before.name in chains:
+            chains[name] = chains.pop(before.name) + chains[name]
+    fused = {name: Fused(parts, f"{name}_fused") for name, parts in chains.items()}
+    sources = {name: parts[0][1][parts[0][0].roles[0]].input for name, parts in chains.items()}
     return fused, sources
 
 

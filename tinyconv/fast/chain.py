@@ -1,0 +1,147 @@
+"""Fused blocks one after the other, as one differentiable operation of TensorFlow on all cores.
+
+A thread takes a few images through all blocks, so that what is between two blocks stays in its
+cache, and no thread waits for another but at the end. Training keeps it for the backward pass.
+"""
+
+import itertools
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+
+from tinyconv.devices import cores
+from tinyconv.fast.kernels import F
+
+IMAGES = 8  # that a thread takes at a time; fixed, so that sums do not depend on the cores
+KEPT = 2  # forward passes whose activations are kept for their backward pass
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    import scipy.linalg  # noqa: F401  its BLAS is the one that Numba calls
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1, user_api="blas")  # the threads are ours
+    return ThreadPoolExecutor(cores())
+
+
+def _split(part, count):
+    """The results of `part` on slices of `count` images, in their order."""
+    pieces = [slice(i, min(i + IMAGES, count)) for i in range(0, count, IMAGES)]
+    return list(_pool().map(part, pieces))
+
+
+def _seed(state) -> np.uint32:
+    first, second = np.asarray(state).astype(np.uint64)
+    mixed = first * np.uint64(0x9E3779B9) ^ second * np.uint64(0x85EBCA6B)
+    return np.uint32(mixed >> np.uint64(16) & np.uint64(0xFFFFFFFF))
+
+
+class Chain:
+    """`blocks` on images (B, H, W, C), with a seed of two numbers and the weights for each of them.
+
+    `dropout` says which of them drop out, in training; else it is None.
+    """
+
+    def __init__(self, blocks, dropout):
+        self.blocks, self.train = blocks, dropout is not None
+        self.dropout = dropout or [False] * len(blocks)
+        self.kept: OrderedDict[int, list] = OrderedDict()
+        self.numbers = itertools.count()
+
+    def _passes(self, seeds, x, weights):
+        """The weights and the shape of the input of each block, the output's shape, and draws."""
+        weights = iter(weights)
+        own = [list(itertools.islice(weights, len(block.weights))) for block in self.blocks]
+        shapes = [x.shape]
+        for block, arrays in zip(self.blocks, own, strict=True):
+            shapes.append(block.output_shape(shapes[-1], *arrays))
+        seeds = [_seed(seed) for seed in seeds]
+
+        def draws(images):
+            return [(images.start, *draw) for draw in zip(seeds, self.dropout, strict=True)]
+
+        return own, shapes, draws
+
+    def _activations(self, seeds, x, weights, keep):
+        """A function from a slice of images to their activations: all that are kept, the output."""
+        own, shapes, draws = self._passes(seeds, x, weights)
+        prepared = [
+            block.prepare(shape, *arrays)
+            for block, shape, arrays in zip(self.blocks, shapes, own, strict=False)
+        ]
+
+        def part(images):
+            values = [x[images]]
+            steps = zip(self.blocks, draws(images), prepared, shapes[1:], strict=True)
+            for block, draw, arrays, shape in steps:
+                y = np.empty((len(values[-1]), *shape[1:]), F)
+                block.forward(draw, values[-1], arrays, y)
+                values = [*values, y] if keep else [y]
+            return values
+
+        return part
+
+    def forward(self, seeds, x, *weights):
+        """The output, and a number by which `backward` may find the activations."""
+        values = _split(self._activations(seeds, x, weights, keep=self.train), len(x))
+        y, number = np.concatenate([own.pop() for own in values]), next(self.numbers)
+        if self.train:
+            self.kept[number] = values
+            while len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        return y, np.int64(number)
+
+    def backward(self, number, seeds, dy, x, *weights):
+        """The gradients of the images and of all weights."""
+        own, shapes, draws = self._passes(seeds, x, weights)
+        activations = self._activations(seeds, x, weights, keep=True)
+        kept = self.kept.pop(int(number), None)
+        prepared = [
+            block.prepare_backward(shape, *arrays)
+            for block, shape, arrays in zip(self.blocks, shapes, own, strict=False)
+        ]
+        gradient = np.empty_like(x)
+
+        def part(images):
+            values = kept[images.start // IMAGES] if kept else activations(images)[:-1]
+            dx, sums = dy[images], []
+            steps = zip(self.blocks, draws(images), prepared, strict=True)
+            for block, draw, arrays in reversed(list(steps)):
+                value, given = values.pop(), dx
+                dx = np.empty_like(value) if values else gradient[images]
+                sums.append(block.backward(draw, given, value, arrays, dx))
+            return sums[::-1]
+
+        sums = [map(sum, zip(*parts, strict=True)) for parts in zip(*_split(part, len(x)))]
+        gradients = [
+            block.gradients(tuple(total), *arrays)
+            for block, total, arrays in zip(self.blocks, sums, own, strict=True)
+        ]
+        return [
+            np.ascontiguousarray(g, F).reshape(np.shape(array))
+            for g, array in zip((gradient, *sum(gradients, ())), (x, *weights), strict=True)
+        ]
+
+    def __call__(self, shape, seeds, *arrays):
+        """As a TensorFlow operation, from images and weights to images of `shape`."""
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def operation(*arrays):
+            y, number = tf.numpy_function(self.forward, [seeds, *arrays], [tf.float32, tf.int64])
+            y.set_shape(shape)
+
+            def gradient(dy):
+                gradients = tf.numpy_function(
+                    self.backward, [number, seeds, dy, *arrays], [tf.float32] * len(arrays)
+                )
+                for g, array in zip(gradients, arrays, strict=True):
+                    g.set_shape(array.shape)
+                return gradients
+
+            return y, gradient
+
+        return operation(*(tf.convert_to_tensor(array) for array in arrays))
