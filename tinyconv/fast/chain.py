@@ -115,10 +115,11 @@ class Chain:
                 sums.append(block.backward(draw, given, value, arrays, dx))
             return sums[::-1]
 
-        sums = [map(sum, zip(*parts, strict=True)) for parts in zip(*_split(part, len(x)))]
         gradients = [
-            block.gradients(tuple(total), *arrays)
-            for block, total, arrays in zip(self.blocks, sums, own, strict=True)
+            block.gradients(tuple(map(sum, zip(*sums, strict=True))), *arrays)
+            for block, sums, arrays in zip(
+                self.blocks, zip(*_split(part, len(x)), strict=True), own, strict=True
+            )
         ]
         return [
             np.ascontiguousarray(g, F).reshape(np.shape(array))
