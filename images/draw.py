@@ -2,8 +2,8 @@
 
     python images/draw.py [--out DIR]
 
-Every name, shape, size, rate and count is read off the built model, and the curves off the log of
-the model that ships. Each picture carries the fingerprint of what it was drawn from, which the
+Every name, shape, size, rate and count is read off the built model, and the curves off the logs of
+two trainings. Each picture carries the fingerprint of what it was drawn from, which the
 tests compare: a picture cannot go stale unseen.
 """
 
@@ -30,7 +30,11 @@ from tinyconv.augment import AUGMENTATIONS, Augmentation, Mixup
 from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
 from tinyconv.recipes import RECIPES
 
-LOG = Path(__file__).parents[1] / "models" / "cifar10_tiny" / "history.csv"
+ROOT = Path(__file__).parents[1]
+LOGS = {  # of cifar10_tiny on CIFAR-10, by recipe
+    "cifar10_tiny": ROOT / "docs" / "recipes" / "cifar10_tiny.csv",
+    "onecycle": ROOT / "models" / "cifar10_tiny" / "history.csv",
+}
 
 SOFT, GREEN, AMBER = "#656d76", "#2a9d8f", "#e09f3e"
 COLORS = {"stem": GREEN, "stage": TEST, "downscale": AMBER, "head": GREEN}
@@ -233,10 +237,13 @@ def draw_bottleneck(layers) -> Figure:
     return picture
 
 
-def draw_training(history: list[dict], key: str) -> Figure:
-    """One metric of the recorded run over its epochs."""
-    picture, (ax,) = figure(8, 4.2)
-    draw_curve(ax, history, key, "test", as_percent=key == "accuracy")
+def draw_training(histories: dict[str, list[dict]], key: str) -> Figure:
+    """One metric of the recorded runs over their epochs, recipe beside recipe."""
+    picture, axes = figure(11, 4.2, columns=len(histories))
+    for ax, (recipe, history) in zip(axes, histories.items(), strict=True):
+        draw_curve(ax, history, key, "test", as_percent=key == "accuracy")
+        ax.set_title(f"Recipe {recipe}: {ax.get_title('left').lower()}", loc="left", color=INK)
+        ax.sharey(axes[0])
     return picture
 
 
@@ -271,8 +278,10 @@ def fingerprint(*facts) -> str:
 def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
     """File name -> fingerprint of what it shows, and how to draw it."""
     model = create_model("cifar10_tiny")
-    with LOG.open() as file:
-        history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    histories = {
+        recipe: [{k: float(v) for k, v in row.items()} for row in csv.DictReader(path.open())]
+        for recipe, path in LOGS.items()
+    }
     net = fingerprint(
         [(x.name, x.output.shape, x.count_params(), describe(x)) for x in model.layers]
     )
@@ -282,9 +291,9 @@ def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
         "nn.png": (net, lambda: draw_net(model)),
         "bottleneck.png": (net, lambda: draw_bottleneck(bottleneck)),
         "downscale.png": (net, lambda: draw_downscale(downscale)),
-        "augment.png": (fingerprint(inspect.getsource(augment), RECIPES), draw_augmentations),
-        "acc.png": (fingerprint(history), lambda: draw_training(history, "accuracy")),
-        "loss.png": (fingerprint(history), lambda: draw_training(history, "loss")),
+        "augment.png": (fingerprint(inspect.getsource(augment), RECIPES["tiniest"]), draw_augmentations),
+        "acc.png": (fingerprint(histories), lambda: draw_training(histories, "accuracy")),
+        "loss.png": (fingerprint(histories), lambda: draw_training(histories, "loss")),
     }
 
 
