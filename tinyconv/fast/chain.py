@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 from tinyconv.devices import cores
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F
 
 IMAGES = 8  # that a thread takes at a time; fixed, so that sums do not depend on the cores
@@ -45,7 +46,7 @@ class Chain:
     `dropout` says which of them drop out, in training; else it is None.
     """
 
-    def __init__(self, blocks, dropout):
+    def __init__(self, blocks: list[Block], dropout: list[bool] | None):
         self.blocks, self.train = blocks, dropout is not None
         self.dropout = dropout or [False] * len(blocks)
         self.kept: OrderedDict[int, list] = OrderedDict()
@@ -66,7 +67,7 @@ class Chain:
         return own, shapes, draws
 
     def _activations(self, seeds, x, weights, keep):
-        """A function from a slice of images to their activations: all that are kept, the output."""
+        """A function from a slice of images to their activations: with `keep` all, else the last."""
         own, shapes, draws = self._passes(seeds, x, weights)
         prepared = [
             block.prepare(shape, *arrays)
@@ -74,11 +75,12 @@ class Chain:
         ]
 
         def part(images):
-            values = [x[images]]
+            value, values = x[images], []
             steps = zip(self.blocks, draws(images), prepared, shapes[1:], strict=True)
             for block, draw, arrays, shape in steps:
-                y = np.empty((len(values[-1]), *shape[1:]), F)
-                block.forward(draw, values[-1], arrays, y)
+                y = np.empty((len(value), *shape[1:]), F)
+                block.forward(draw, value, arrays, y)
+                value = y
                 values = [*values, y] if keep else [y]
             return values
 
@@ -106,8 +108,8 @@ class Chain:
         gradient = np.empty_like(x)
 
         def part(images):
-            values = kept[images.start // IMAGES] if kept else activations(images)[:-1]
-            dx, sums = dy[images], []
+            between = kept[images.start // IMAGES] if kept else activations(images)[:-1]
+            values, dx, sums = [x[images], *between], dy[images], []
             steps = zip(self.blocks, draws(images), prepared, strict=True)
             for block, draw, arrays in reversed(list(steps)):
                 value, given = values.pop(), dx
