@@ -279,19 +279,23 @@ def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
     """File name -> fingerprint of what it shows, and how to draw it."""
     model = create_model("cifar10_tiny")
     histories = {
-        recipe: [{k: float(v) for k, v in row.items()} for row in csv.DictReader(path.open())]
+        recipe: [
+            {k: float(v) for k, v in row.items()}
+            for row in csv.DictReader(path.read_text().splitlines())
+        ]
         for recipe, path in LOGS.items()
     }
     net = fingerprint(
         [(x.name, x.output.shape, x.count_params(), describe(x)) for x in model.layers]
     )
+    augmentation = fingerprint(inspect.getsource(augment), RECIPES["tiniest"])
     bottleneck = groups(model.layers, 2)["stage2_block1"]
     downscale = groups(model.layers, 1)["downscale1"]
     return {
         "nn.png": (net, lambda: draw_net(model)),
         "bottleneck.png": (net, lambda: draw_bottleneck(bottleneck)),
         "downscale.png": (net, lambda: draw_downscale(downscale)),
-        "augment.png": (fingerprint(inspect.getsource(augment), RECIPES["tiniest"]), draw_augmentations),
+        "augment.png": (augmentation, draw_augmentations),
         "acc.png": (fingerprint(histories), lambda: draw_training(histories, "accuracy")),
         "loss.png": (fingerprint(histories), lambda: draw_training(histories, "loss")),
     }

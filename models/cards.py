@@ -94,7 +94,7 @@ model = keras.models.load_model("models/{name}/model.keras")  # the same, withou
 ## Training
 
 - **Data**: {run["data"]}, {report["images"]["train"]:,} images to train on. The \
-{report["validation"]} images were looked at after every epoch; nothing was chosen by them.
+{report["validation"]} images were looked at after every epoch; the model is that of the last.
 - **Recipe**: `{recipe["name"]}`, after {recipe["source"]}: {recipe["optimizer"]}, learning rate \
 {recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
 - **Length**: {report["epochs"]} epochs\

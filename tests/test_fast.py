@@ -56,6 +56,14 @@ def test_same_answers_and_gradients(name, shape, training):
         np.testing.assert_allclose(fused, stock, rtol=0, atol=limit, err_msg=variable.path)
 
 
+def test_norms_of_another_kind_are_left_alone():
+    image = keras.Input((8, 8, 8))
+    x = keras.layers.LayerNormalization(axis=1, name="a_norm")(image)
+    x = keras.layers.LayerNormalization(scale=False, name="b_norm")(x)
+    model = keras.Model(image, keras.layers.LayerNormalization(center=False, name="c_norm")(x))
+    assert twin(model) is model
+
+
 def test_a_net_without_such_blocks_is_its_own_twin():
     net = create_model("resnet20")
     assert twin(net) is net

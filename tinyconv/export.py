@@ -200,7 +200,7 @@ def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
         original: Any = originals.get(layer.name)
         if layer.name in orders and original.weights:
             return _reordered(original, orders[layer.name], args[0])
-        if onnx and isinstance(layer, keras.layers.Activation) and _activation(layer) == "gelu":
+        if onnx and _activation(layer) == "gelu":
             return args[0] * 0.5 * (1 + ops.erf(args[0] * 0.5**0.5))
         if onnx and isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
             return _by_group(original, args[0])
@@ -257,35 +257,45 @@ def _reordered(layer: keras.layers.Layer, order: np.ndarray, x: Any) -> Any:
 
 def for_int8(model: keras.Model) -> keras.Model:
     """The same function in what LiteRT does well in 8 bits: see the top of this file."""
-    originals = {layer.name: layer for layer in model.layers}
 
-    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+    def clone(layer: keras.Operation) -> keras.Operation:
+        kind, after = type(layer), [node.operation for node in layer._outbound_nodes]
         if isinstance(layer, keras.layers.LayerNormalization):
-            return _by_products(originals[layer.name], args[0])
-        if isinstance(layer, keras.layers.Activation) and _activation(layer) == "exponential":
-            args = (ops.minimum(args[0], EXPONENT),)
-        return layer(*args, **kwargs)
+            last = layer.input.ndim - 1
+            if layer.axis in (-1, [-1], last, [last]):
+                kind = _ByProducts
+        elif _activation(layer) == "exponential" and {*map(_activation, after)} == {"tanh"}:
+            kind = _Held
+        return kind.from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, call_function=call)
-    for layer in copy.layers:
-        if layer.name in originals:
-            layer.set_weights(originals[layer.name].get_weights())
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
     return copy
 
 
-def _by_products(norm: keras.layers.LayerNormalization, x: Any) -> Any:
-    channels = x.shape[-1]
-    if tuple(norm.gamma.shape) != (channels,):
-        return norm(x)
-    mean = np.full((channels, 1), 1 / channels, np.float32)
-    x = x - ops.matmul(x, mean)
-    variance = ops.matmul(x * x, mean)
-    gamma, beta = (ops.convert_to_numpy(weight) for weight in (norm.gamma, norm.beta))
-    return x * ops.rsqrt(variance + norm.epsilon) * gamma + beta
+class _ByProducts(keras.layers.LayerNormalization):
+    """A layer norm over the channels whose means are products with a matrix."""
+
+    def call(self, x: Any) -> Any:
+        mean = np.full((x.shape[-1], 1), 1 / x.shape[-1], np.float32)
+        x = x - ops.matmul(x, mean)
+        x = x * ops.rsqrt(ops.matmul(x * x, mean) + self.epsilon)
+        if self.scale:
+            x = x * self.gamma
+        return x + self.beta if self.center else x
 
 
-def _activation(layer: keras.layers.Activation) -> str:
-    return layer.get_config()["activation"]
+class _Held(keras.layers.Activation):
+    """An activation of at most `EXPONENT`."""
+
+    def call(self, x: Any) -> Any:
+        return super().call(ops.minimum(x, EXPONENT))
+
+
+def _activation(layer: keras.Operation) -> str | None:
+    """Of an `Activation`, which."""
+    is_one = isinstance(layer, keras.layers.Activation)
+    return layer.get_config()["activation"] if is_one else None
 
 
 def _by_group(layer: keras.layers.Conv2D, x: Any) -> Any:

@@ -7,6 +7,17 @@ import numpy as np
 Arrays = tuple[Any, ...]
 
 
+def over_channels(norm: Any) -> bool:
+    """Whether a layer is a layer norm over the channels of images, with gamma and beta."""
+    return bool(
+        type(norm).__name__ == "LayerNormalization"
+        and len(norm.input.shape) == 4
+        and norm.axis in (-1, 3, [-1], [3])
+        and norm.center
+        and norm.scale
+    )
+
+
 class Block:
     """Layers of a net as one function of a few images (B, H, W, C) in float32, on one thread.
 

@@ -8,7 +8,7 @@ Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and
 
 import numpy as np
 
-from tinyconv.fast.block import Block
+from tinyconv.fast.block import Block, over_channels
 from tinyconv.fast.kernels import (
     PIXELS,
     F,
@@ -248,12 +248,12 @@ class Bottleneck(Block):
     @staticmethod
     def fits(layers):
         """Whether layers of these roles are exactly what is fused here."""
-        dwconv, norm, dropout = layers["dwconv"], layers["norm"], layers["dropout"]
+        dwconv, dropout = layers["dwconv"], layers["dropout"]
         return (
             dwconv.kernel_size == (3, 3)
             and dwconv.strides == dwconv.dilation_rate == (1, 1)
             and dwconv.padding == "same"
-            and norm.axis in (-1, 3, [3], [-1])
+            and over_channels(layers["norm"])
             and dropout.rate in (0, 0.5)
             and dropout.noise_shape is None
             and layers["gelu"].activation.__name__ == "gelu"

@@ -67,7 +67,7 @@ class Chain:
         return own, shapes, draws
 
     def _activations(self, seeds, x, weights, keep):
-        """A function from a slice of images to their activations: with `keep` all, else the last."""
+        """A function from a slice of images to their activations: with `keep` all, or the last."""
         own, shapes, draws = self._passes(seeds, x, weights)
         prepared = [
             block.prepare(shape, *arrays)
@@ -99,8 +99,8 @@ class Chain:
     def backward(self, number, seeds, dy, x, *weights):
         """The gradients of the images and of all weights."""
         own, shapes, draws = self._passes(seeds, x, weights)
-        activations = self._activations(seeds, x, weights, keep=True)
         kept = self.kept.pop(int(number), None)
+        anew = None if kept else self._activations(seeds, x, weights, keep=True)
         prepared = [
             block.prepare_backward(shape, *arrays)
             for block, shape, arrays in zip(self.blocks, shapes, own, strict=False)
@@ -108,7 +108,7 @@ class Chain:
         gradient = np.empty_like(x)
 
         def part(images):
-            between = kept[images.start // IMAGES] if kept else activations(images)[:-1]
+            between = anew(images)[:-1] if anew else kept[images.start // IMAGES]
             values, dx, sums = [x[images], *between], dy[images], []
             steps = zip(self.blocks, draws(images), prepared, strict=True)
             for block, draw, arrays in reversed(list(steps)):

@@ -10,7 +10,7 @@ and alike. The layer norm's affine part is a part of the weights of the dense la
 
 import numpy as np
 
-from tinyconv.fast.block import Block
+from tinyconv.fast.block import Block, over_channels
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
 
 # In both convolutions each tap reads a slice of its own: `row[c + jump]`, an index that Numba must
@@ -322,7 +322,8 @@ class Gated(Block):
     @staticmethod
     def fits(layers):
         """Whether layers of these roles are exactly what is fused here."""
-        return [layers[f"dwconv{n}"].kernel_size[0] for n in (3, 7, 19)] == [3, 7, 7]
+        kernels = [layers[f"dwconv{n}"].kernel_size for n in (3, 7, 19)]
+        return kernels == [(3, 3), (7, 7), (7, 7)] and over_channels(layers["norm"])
 
     @staticmethod
     def _inner(width, k3, b3, k7, b7, k19, b19, gamma, beta, expand, expand_bias):

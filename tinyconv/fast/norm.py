@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyconv.fast.block import Block
+from tinyconv.fast.block import Block, over_channels
 from tinyconv.fast.kernels import F, compiled, normalize, normalize_gradient
 
 
@@ -44,8 +44,7 @@ class Norm(Block):
     @staticmethod
     def fits(layers):
         """Whether it is a layer norm over the channels of images."""
-        norm = layers["norm"]
-        return type(norm).__name__ == "LayerNormalization" and len(norm.input.shape) == 4
+        return over_channels(layers["norm"])
 
     def forward(self, draws, x, prepared, y):
         rows, out = (a.reshape(-1, a.shape[-1]) for a in (x, y))

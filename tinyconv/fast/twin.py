@@ -1,4 +1,4 @@
-"""The fast twin of a net: the same weights, with whole blocks as one operation each."""
+"""The fast twin of a net: the same weights, with chains of blocks as one operation."""
 
 import itertools
 
