@@ -196,17 +196,21 @@ def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
     originals = {layer.name: layer for layer in model.layers}
     orders = _channel_orders(model)
 
+    def clone(layer: keras.Operation) -> keras.Operation:
+        kind = type(layer)
+        if onnx and _activation(layer) == "gelu":
+            kind = _ByErf
+        elif onnx and isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
+            kind = _ByGroup
+        return kind.from_config(layer.get_config())
+
     def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         original: Any = originals.get(layer.name)
         if layer.name in orders and original.weights:
             return _reordered(original, orders[layer.name], args[0])
-        if onnx and _activation(layer) == "gelu":
-            return args[0] * 0.5 * (1 + ops.erf(args[0] * 0.5**0.5))
-        if onnx and isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
-            return _by_group(original, args[0])
         return layer(*args, **kwargs)
 
-    copy = keras.models.clone_model(model, call_function=call)
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in copy.layers:
         if layer.name in originals and layer.name not in orders:
             layer.set_weights(originals[layer.name].get_weights())
@@ -241,7 +245,7 @@ def _reordered(layer: keras.layers.Layer, order: np.ndarray, x: Any) -> Any:
     """`layer` of `x` with its channels in `order`; a Dense takes them so, and puts out its own."""
     config, (kernel, *others) = layer.get_config(), layer.get_weights()
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        x = ops.concatenate([x] * layer.depth_multiplier, axis=-1)
+        x = keras.layers.Concatenate(name=f"{layer.name}_copies")([x] * layer.depth_multiplier)
         config["depth_multiplier"] = 1
         kernel = kernel.reshape(*kernel.shape[:2], -1, 1)[:, :, order]
         others = [bias[order] for bias in others]
@@ -273,6 +277,27 @@ def for_int8(model: keras.Model) -> keras.Model:
     return copy
 
 
+class _ByErf(keras.layers.Activation):
+    """Exact GELU by the error function."""
+
+    def call(self, x: Any) -> Any:
+        return x * 0.5 * (1 + ops.erf(x * 0.5**0.5))
+
+
+class _ByGroup(keras.layers.Conv2D):
+    """A grouped convolution as one for each group."""
+
+    def call(self, x: Any) -> Any:
+        both = zip(
+            ops.split(x, self.groups, axis=-1),
+            ops.split(self.kernel, self.groups, axis=-1),
+            strict=True,
+        )
+        how = (self.strides, self.padding, self.data_format, self.dilation_rate)
+        y = ops.concatenate([ops.conv(part, kernel, *how) for part, kernel in both], axis=-1)
+        return self.activation(y + self.bias if self.use_bias else y)
+
+
 class _ByProducts(keras.layers.LayerNormalization):
     """A layer norm over the channels whose means are products with a matrix."""
 
@@ -296,18 +321,6 @@ def _activation(layer: keras.Operation) -> str | None:
     """Of an `Activation`, which."""
     is_one = isinstance(layer, keras.layers.Activation)
     return layer.get_config()["activation"] if is_one else None
-
-
-def _by_group(layer: keras.layers.Conv2D, x: Any) -> Any:
-    """A grouped convolution as one for each group."""
-    config = layer.get_config() | {"groups": 1, "filters": layer.filters // layer.groups}
-    kernels, *biases = (np.split(w, layer.groups, axis=-1) for w in layer.get_weights())
-    parts = []
-    for i, part in enumerate(ops.split(x, layer.groups, axis=-1)):
-        conv = keras.layers.Conv2D.from_config(config | {"name": f"{layer.name}_group{i + 1}"})
-        parts.append(conv(part))
-        conv.set_weights([kernels[i], *(bias[i] for bias in biases)])
-    return ops.concatenate(parts, axis=-1)
 
 
 def _litert(model: keras.Model, path: Path, images: np.ndarray) -> None:
