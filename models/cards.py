@@ -84,7 +84,7 @@ def card(name: str, report: dict) -> str:
 
 ```python
 model = tinyconv.create_model("{name}", pretrained=True)
-model = keras.models.load_model("models/{name}/model.keras")  # the same, without tinyconv
+model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 ```
 
 - **In**: raw RGB in 0..255, {height}x{width} pixels, (batch, {height}, {width}, 3), of any type.
