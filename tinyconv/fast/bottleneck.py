@@ -225,11 +225,7 @@ def backward(
 
 
 class Bottleneck(Block):
-    """The fused block.
-
-    Args:
-        epsilon: of the layer norm.
-    """
+    """The fused block."""
 
     roles = ("dwconv", "norm", "gelu", "dropout", "dense", "scale", "add")
     weights = (
