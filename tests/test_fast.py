@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tinyconv import create_model
-from tinyconv.fast import kernels
+from tinyconv.fast import kernels, tiles
 from tinyconv.fast.twin import Fused, twin
 
 FUSED = {"cifar10_tiny": 11, "cifar10_tiny_half": 11, "tiniest": 9}  # blocks
@@ -112,15 +112,35 @@ def test_dropout_has_the_gradient_of_what_it_kept():
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=0.02)
 
 
-@pytest.mark.parametrize(
-    ("ours", "numpys", "low", "high"),
-    [("exp", np.exp, -20, 20), ("tanh", np.tanh, -12, 12)],
-)
-def test_mathematics(ours, numpys, low, high):
-    function = getattr(kernels, ours)
-    for x in np.linspace(low, high, 4001, dtype=np.float32):
-        exact = numpys(np.float64(x))
-        assert function(x) == pytest.approx(exact, rel=1e-6, abs=1e-7)
+def test_mathematics():
+    for x in np.linspace(-20, 20, 4001, dtype=np.float32):
+        near = {"rel": 1e-6, "abs": 1e-7}
+        assert kernels.exp(x, np.float32(80)) == pytest.approx(np.exp(np.float64(x)), **near)
+        assert kernels.exp(x, np.float32(2)) == pytest.approx(np.exp(min(np.float64(x), 2)), **near)
+        x *= np.float32(7.9 / 20)
+        assert kernels.tanh(x) == pytest.approx(np.tanh(np.float64(x)), **near)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_tile(shared):
+    rng = np.random.default_rng(0)
+    source, kernel, initial = rng.standard_normal((3, 10, tiles.LANES)).astype(np.float32)
+    run = tiles.tile(
+        [(0,), (2,)], [(0, (1, 1), (2,)), (1, (0, 3), (0,)), (0, (0, 0), (3,))], shared
+    )
+
+    @numba.njit
+    def call(out, initial, source, kernel, row, lane):
+        run(out, 0, initial, 0, source, row, kernel, row, (row,), (row, lane), (row,))
+
+    out = np.zeros((10, tiles.LANES), np.float32)
+    call(*(a.reshape(-1) for a in (out, initial, source, kernel)), tiles.LANES, 2)
+    flat = source.reshape(-1)[tiles.LANES :]
+    lanes = np.arange(tiles.LANES)
+    wanted = np.zeros_like(out)
+    wanted[0] = initial[0] + flat[lanes + tiles.LANES + 2] * kernel[3] + flat[lanes] * kernel[4]
+    wanted[2] = initial[0 if shared else 2] + flat[lanes + 6] * kernel[1]
+    np.testing.assert_allclose(out, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_without_a_place_for_compiled_code_it_is_compiled_in_memory(monkeypatch):

@@ -21,71 +21,94 @@ from tinyconv.fast.kernels import (
     normalize,
     normalize_gradient,
 )
+from tinyconv.fast.tiles import LANES, tile
+
+ROW = 4  # pixels of a row whose sums a tile holds
+TAPS = [(a, b) for a in range(3) for b in range(3)]
+
+
+def _convolution(pixels, shared):
+    """A tile of the convolution; strides: (pixel,), (row, pixel), (row of taps, tap)."""
+    products = [(p, (a, b + p), (a, b)) for a, b in TAPS for p in range(pixels)]
+    return tile([(p,) for p in range(pixels)], products, shared)
+
+
+def _gradient(pixels):
+    """A tile of the kernel's gradient; strides: (row of taps, tap), (row, pixel), (pixel,)."""
+    places = [(t, (a, b + p), (p,)) for p in range(pixels) for t, (a, b) in enumerate(TAPS)]
+    return tile(TAPS, places)
+
+
+widen, widen_one = _convolution(ROW, shared=True), _convolution(1, shared=True)
+narrow, narrow_one = _convolution(ROW, shared=False), _convolution(1, shared=False)
+kernel_back, kernel_back_one = _gradient(ROW), _gradient(1)
 
 
 @compiled
 def convolve(padded, kernel, bias, first, wide):
     """Rows `first`.. of the depthwise convolution, to `wide` (rows, W, M, C)."""
-    for h in range(wide.shape[0]):
-        i = first + h
-        for j in range(wide.shape[1]):
-            for m in range(wide.shape[2]):
-                for c in range(wide.shape[3]):
-                    wide[h, j, m, c] = (
-                        bias[m, c]
-                        + padded[i, j, c] * kernel[0, 0, m, c]
-                        + padded[i, j + 1, c] * kernel[0, 1, m, c]
-                        + padded[i, j + 2, c] * kernel[0, 2, m, c]
-                        + padded[i + 1, j, c] * kernel[1, 0, m, c]
-                        + padded[i + 1, j + 1, c] * kernel[1, 1, m, c]
-                        + padded[i + 1, j + 2, c] * kernel[1, 2, m, c]
-                        + padded[i + 2, j, c] * kernel[2, 0, m, c]
-                        + padded[i + 2, j + 1, c] * kernel[2, 1, m, c]
-                        + padded[i + 2, j + 2, c] * kernel[2, 2, m, c]
-                    )
+    rows, width, multiplier, channels = wide.shape
+    across, wider = padded.shape[1] * channels, multiplier * channels
+    source, weights = padded.reshape(-1), kernel.reshape(-1)
+    start, out = bias.reshape(-1), wide.reshape(-1)
+    outs, sources, kernels = (wider,), (across, channels), (3 * wider, wider)
+    fours = width - width % ROW
+    for h in range(rows):
+        for m in range(0, wider, channels):
+            for c in range(0, channels, LANES):
+                of = m + c
+                for w in range(0, fours, ROW):
+                    at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
+                    widen(out, to, start, of, source, at, weights, of, outs, sources, kernels)
+                for w in range(fours, width):
+                    at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
+                    widen_one(out, to, start, of, source, at, weights, of, outs, sources, kernels)
 
 
 @compiled
 def convolve_gradient_x(padded, kernel, dx):
     """Adds to dx (H, W, C) what comes back through the convolution of `padded` (H+2, W+2, M, C)."""
-    for i in range(dx.shape[0]):
-        for j in range(dx.shape[1]):
-            for m in range(padded.shape[2]):
-                for c in range(dx.shape[2]):
-                    dx[i, j, c] += (
-                        padded[i + 2, j + 2, m, c] * kernel[0, 0, m, c]
-                        + padded[i + 2, j + 1, m, c] * kernel[0, 1, m, c]
-                        + padded[i + 2, j, m, c] * kernel[0, 2, m, c]
-                        + padded[i + 1, j + 2, m, c] * kernel[1, 0, m, c]
-                        + padded[i + 1, j + 1, m, c] * kernel[1, 1, m, c]
-                        + padded[i + 1, j, m, c] * kernel[1, 2, m, c]
-                        + padded[i, j + 2, m, c] * kernel[2, 0, m, c]
-                        + padded[i, j + 1, m, c] * kernel[2, 1, m, c]
-                        + padded[i, j, m, c] * kernel[2, 2, m, c]
+    height, width, channels = dx.shape
+    wider = padded.shape[2] * channels
+    across, last = padded.shape[1] * wider, 8 * wider
+    source, weights, out = padded.reshape(-1), kernel.reshape(-1), dx.reshape(-1)
+    outs, sources, kernels = (channels,), (across, wider), (-3 * wider, -wider)
+    fours = width - width % ROW
+    for h in range(height):
+        for c in range(0, channels, LANES):
+            for w in range(0, fours, ROW):
+                to = (h * width + w) * channels + c
+                for of in range(c, wider, channels):
+                    at = h * across + w * wider + of
+                    narrow(out, to, out, to, source, at, weights, last + of, outs, sources, kernels)
+            for w in range(fours, width):
+                to = (h * width + w) * channels + c
+                for of in range(c, wider, channels):
+                    at = h * across + w * wider + of
+                    narrow_one(
+                        out, to, out, to, source, at, weights, last + of, outs, sources, kernels
                     )
 
 
 @compiled
 def convolve_gradient_kernel(x, wide, dkernel):
-    """Adds to dkernel (3, 3, M, C) the products of padded x and padded `wide`, four at a time."""
-    height, width = x.shape[0] - 2, x.shape[1] - 2
-    fours = width - width % 4
-    for i in range(height):
-        for a in range(3):
-            for b in range(3):
-                for j in range(0, fours, 4):
-                    for m in range(wide.shape[2]):
-                        for c in range(x.shape[2]):
-                            dkernel[a, b, m, c] += (
-                                x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
-                                + x[i + a, j + b + 1, c] * wide[i + 1, j + 2, m, c]
-                                + x[i + a, j + b + 2, c] * wide[i + 1, j + 3, m, c]
-                                + x[i + a, j + b + 3, c] * wide[i + 1, j + 4, m, c]
-                            )
-                for j in range(fours, width):
-                    for m in range(wide.shape[2]):
-                        for c in range(x.shape[2]):
-                            dkernel[a, b, m, c] += x[i + a, j + b, c] * wide[i + 1, j + 1, m, c]
+    """Adds to dkernel (3, 3, M, C) the products of padded x and padded `wide`."""
+    height, width, channels = x.shape[0] - 2, x.shape[1] - 2, x.shape[2]
+    wider = wide.shape[2] * channels
+    source, back, out = x.reshape(-1), wide.reshape(-1), dkernel.reshape(-1)
+    outs, sources = (3 * wider, wider), ((width + 2) * channels, channels)
+    fours = width - width % ROW
+    for of in range(0, wider, LANES):
+        c = of % channels
+        for h in range(height):
+            for w in range(0, fours, ROW):
+                at = (h * (width + 2) + w) * channels + c
+                g = ((h + 1) * (width + 2) + w + 1) * wider + of
+                kernel_back(out, of, out, of, source, at, back, g, outs, sources, (wider,))
+            for w in range(fours, width):
+                at = (h * (width + 2) + w) * channels + c
+                g = ((h + 1) * (width + 2) + w + 1) * wider + of
+                kernel_back_one(out, of, out, of, source, at, back, g, outs, sources, (wider,))
 
 
 @compiled
@@ -110,7 +133,7 @@ def activate_gradient(
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
             cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
-            pdf = exp(F(-0.5) * g * g) * F(0.7978845608028654) * keep[e]
+            pdf = exp(F(-0.5) * g * g, F(0)) * F(0.7978845608028654) * keep[e]
             active[p, e] = g * cdf
             d = (cdf + g * pdf) * wide[p, e]
             dgamma[e] += d * normal[p, e]
@@ -249,6 +272,7 @@ class Bottleneck(Block):
             dwconv.kernel_size == (3, 3)
             and dwconv.strides == dwconv.dilation_rate == (1, 1)
             and dwconv.padding == "same"
+            and dwconv.input.shape[-1] % LANES == 0
             and over_channels(layers["norm"])
             and dropout.rate in (0, 0.5)
             and dropout.noise_shape is None

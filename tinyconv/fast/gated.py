@@ -4,74 +4,74 @@ scale * x + Dense(tanh(exp(a)) * a * b), where a, b = Dense(LayerNorm(views)) an
 quarters of x: as it is, and through a 3x3, a 7x7 and a blurred, dilated 7x7 depthwise convolution.
 
 Shapes: image (H, W, C), D = C / 4. A quarter lies here as rows of W * D numbers within a border of
-zeros, and a kernel as (taps, taps, W * D), repeated along the row, so that inner loops are long
-and alike. The layer norm's affine part is a part of the weights of the dense layer after it.
+zeros, and a kernel as (taps, taps, L), repeated along the row, so that all vectors are alike; rows
+are L = W * D numbers long, and as many as H, each rounded up to what tiles take. The layer norm's
+affine part is a part of the weights of the dense layer after it.
 """
 
 import numpy as np
 
 from tinyconv.fast.block import Block, over_channels
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
+from tinyconv.fast.tiles import LANES, tile
 
-# In both convolutions each tap reads a slice of its own: `row[c + jump]`, an index that Numba must
-# suspect of being negative, would not be vectorized. `jump` is in lanes from tap to tap.
+HIGHEST = F(2.0668)  # tanh of e to the power of this, 7.9, is one in float32
+ROWS = 4  # of output whose sums a tile holds
+
+
+def _convolution(taps, rows):
+    """A tile of the convolution; strides: (row,), (row, row between taps, tap), (taps, tap)."""
+    every = [(i, j) for i in range(taps) for j in range(taps)]
+    products = [(row, (row, *tap), tap) for tap in every for row in range(rows)]
+    return tile([(row,) for row in range(rows)], products, shared=True)
+
+
+def _gradient(taps, rows):
+    """A tile of the gradient of a row of taps; strides: (tap,), (row, tap), (row,)."""
+    products = [(tap, (row, tap), (row,)) for row in range(rows) for tap in range(taps)]
+    return tile([(tap,) for tap in range(taps)], products)
+
+
+three, three_back = _convolution(3, ROWS), _gradient(3, ROWS)
+seven, seven_back = _convolution(7, ROWS), _gradient(7, ROWS)
 
 
 @compiled
-def convolve3(padded, kernel, jump, target):
-    """Adds to target (H, W * D) the 3x3 convolution of `padded`."""
-    for h in range(target.shape[0]):
-        out = target[h]
-        for i in range(3):
-            row, k = padded[h + i], kernel[i]
-            r0, r1, r2 = row, row[jump:], row[2 * jump :]
-            k0, k1, k2 = k[0], k[1], k[2]
-            for c in range(out.shape[0]):
-                out[c] += r0[c] * k0[c] + r1[c] * k1[c] + r2[c] * k2[c]
-
-
-@compiled
-def convolve7(padded, kernel, jump, dilation, target):
-    """Adds to target (H, W * D) the 7x7 convolution of `padded`."""
-    for h in range(target.shape[0]):
-        out = target[h]
-        for i in range(7):
-            row, k = padded[h + i * dilation], kernel[i]
-            r0, r1, r2, r3 = row, row[jump:], row[2 * jump :], row[3 * jump :]
-            r4, r5, r6 = row[4 * jump :], row[5 * jump :], row[6 * jump :]
-            k0, k1, k2, k3, k4, k5, k6 = k[0], k[1], k[2], k[3], k[4], k[5], k[6]
-            for c in range(out.shape[0]):
-                out[c] += (
-                    r0[c] * k0[c]
-                    + r1[c] * k1[c]
-                    + r2[c] * k2[c]
-                    + r3[c] * k3[c]
-                    + r4[c] * k4[c]
-                    + r5[c] * k5[c]
-                    + r6[c] * k6[c]
-                )
+def convolve(padded, kernel, bias, jump, dilation, target):
+    """The 3x3 or 7x7 convolution of `padded` to target (H, L); taps are `jump` lanes apart."""
+    taps, (height, lanes), width = kernel.shape[0], target.shape, padded.shape[1]
+    source, weights, out = padded.reshape(-1), kernel.reshape(-1), target.reshape(-1)
+    outs, sources, kernels = (lanes,), (width, dilation * width, jump), (taps * lanes, lanes)
+    for c in range(0, lanes, LANES):
+        for h in range(0, height, ROWS):
+            at, to = h * width + c, h * lanes + c
+            if taps == 3:
+                three(out, to, bias, c, source, at, weights, c, outs, sources, kernels)
+            else:
+                seven(out, to, bias, c, source, at, weights, c, outs, sources, kernels)
 
 
 @compiled
 def convolve_gradient(padded, jump, dilation, gradient, dkernel):
-    """Adds to dkernel (taps, taps, W * D) the products of `padded` and gradient (H, W * D)."""
-    height = gradient.shape[0]
-    fours = height - height % 4
-    for i in range(dkernel.shape[0]):
-        for h in range(0, fours, 4):
-            top = h + i * dilation
-            g0, g1, g2, g3 = gradient[h], gradient[h + 1], gradient[h + 2], gradient[h + 3]
-            for j in range(dkernel.shape[1]):
-                out, first = dkernel[i, j], j * jump
-                r0, r1 = padded[top, first:], padded[top + 1, first:]
-                r2, r3 = padded[top + 2, first:], padded[top + 3, first:]
-                for c in range(out.shape[0]):
-                    out[c] += r0[c] * g0[c] + r1[c] * g1[c] + r2[c] * g2[c] + r3[c] * g3[c]
-        for h in range(fours, height):
-            for j in range(dkernel.shape[1]):
-                out, row, g = dkernel[i, j], padded[h + i * dilation, j * jump :], gradient[h]
-                for c in range(out.shape[0]):
-                    out[c] += row[c] * g[c]
+    """Adds to dkernel (taps, taps, L) the products of `padded` and gradient (H, L)."""
+    taps, (height, lanes), width = dkernel.shape[0], gradient.shape, padded.shape[1]
+    source, back, out = padded.reshape(-1), gradient.reshape(-1), dkernel.reshape(-1)
+    outs, sources = (lanes,), (width, jump)
+    for c in range(0, lanes, LANES):
+        for i in range(taps):
+            to = i * taps * lanes + c
+            for h in range(0, height, ROWS):
+                at, of = (h + i * dilation) * width + c, h * lanes + c
+                if taps == 3:
+                    three_back(out, to, out, to, source, at, back, of, outs, sources, outs)
+                else:
+                    seven_back(out, to, out, to, source, at, back, of, outs, sources, outs)
+
+
+@compiled
+def whole(count, unit):
+    """The least multiple of `unit` that is not less than `count`."""
+    return (count + unit - 1) // unit * unit
 
 
 @compiled
@@ -93,17 +93,9 @@ def place_row(row, padded, h, border, depth):
 
 
 @compiled
-def fill(target, row):
-    for h in range(target.shape[0]):
-        for c in range(row.shape[0]):
-            target[h, c] = row[c]
-
-
-@compiled
 def collect(image, views, top, rows):
-    """Rows of the four views (H, W * D), side by side as pixels: rows (P, C)."""
-    _, height_width, depth = views.shape[0], views.shape[2], image.shape[2] // 4
-    width = height_width // depth
+    """Rows of the four views (H, L), side by side as pixels: rows (P, C)."""
+    width, depth = image.shape[1], image.shape[2] // 4
     for h in range(rows.shape[0] // width):
         for w in range(width):
             p = h * width + w
@@ -117,21 +109,18 @@ def collect(image, views, top, rows):
 
 @compiled
 def look(image, planes, kernels, biases, blur, views):
-    """The last three views of an image, to views (3, H, W * D); `planes` hold what they are of."""
+    """The last three views of an image, to views (3, H, L); `planes` hold what they are of."""
     depth = image.shape[2] // 4
     near, far, wide, sharp = planes
     place(image[:, :, depth : 2 * depth], near, 1)
     place(image[:, :, 2 * depth : 3 * depth], far, 3)
     place(image[:, :, 3 * depth :], sharp, 1)
-    views[2] = F(0)
-    convolve3(sharp, blur, depth, views[2])
+    convolve(sharp, blur, biases[3], depth, 1, views[2])
     for h in range(image.shape[0]):
-        place_row(views[2, h], wide, h, 9, depth)
-    for view in range(3):
-        fill(views[view], biases[view])
-    convolve3(near, kernels[0], depth, views[0])
-    convolve7(far, kernels[1], depth, 1, views[1])
-    convolve7(wide, kernels[2], 3 * depth, 3, views[2])
+        place_row(views[2, h, : image.shape[1] * depth], wide, h, 9, depth)
+    convolve(near, kernels[0], biases[0], depth, 1, views[0])
+    convolve(far, kernels[1], biases[1], depth, 1, views[1])
+    convolve(wide, kernels[2], biases[2], 3 * depth, 3, views[2])
 
 
 @compiled
@@ -141,7 +130,7 @@ def gate(both, bias, gated):
     for p in range(both.shape[0]):
         for c in range(width):
             a, b = both[p, c] + bias[c], both[p, width + c] + bias[width + c]
-            gated[p, c] = tanh(exp(a)) * a * b
+            gated[p, c] = tanh(exp(a, HIGHEST)) * a * b
 
 
 @compiled
@@ -151,22 +140,28 @@ def gate_gradient(both, bias, gated, dgated):
     for p in range(both.shape[0]):
         for c in range(width):
             a, b = both[p, c] + bias[c], both[p, width + c] + bias[width + c]
-            e = exp(a)
+            e = exp(a, HIGHEST)
             t = tanh(e)
             d = dgated[p, c]
             gated[p, c] = t * a * b
-            both[p, c] = d * b * (t + a * (F(1) - t * t) * (e if e < F(20) else F(20)))
+            both[p, c] = d * b * (t + a * (F(1) - t * t) * e)
             both[p, width + c] = d * t * a
 
 
 @compiled
 def make_planes(height, width, depth):
+    height = whole(height, ROWS)
     return (
-        np.zeros((height + 2, (width + 2) * depth), F),
-        np.zeros((height + 6, (width + 6) * depth), F),
-        np.zeros((height + 18, (width + 18) * depth), F),
-        np.zeros((height + 2, (width + 2) * depth), F),
+        np.zeros((height + 2, (width + 2) * depth + LANES), F),
+        np.zeros((height + 6, (width + 6) * depth + LANES), F),
+        np.zeros((height + 18, (width + 18) * depth + LANES), F),
+        np.zeros((height + 2, (width + 2) * depth + LANES), F),
     )
+
+
+@compiled
+def make_views(height, width, depth):
+    return np.zeros((3, whole(height, ROWS), whole(width * depth, LANES)), F)
 
 
 @compiled
@@ -177,7 +172,7 @@ def forward(
     height, width, channels = x.shape[1:]
     step = max(1, PIXELS // width)
     planes = make_planes(height, width, channels // 4)
-    views = np.empty((3, height, width * (channels // 4)), F)
+    views = make_views(height, width, channels // 4)
     normals = np.empty((step * width, channels), F)
     boths = np.empty((step * width, 2 * channels), F)
     gateds = np.empty((step * width, channels), F)
@@ -228,7 +223,7 @@ def backward(
     step = max(1, PIXELS // width)
     planes = make_planes(height, width, depth)
     backs = make_planes(height, width, depth)
-    views = np.empty((3, height, width * depth), F)
+    views = make_views(height, width, depth)
     normals = np.empty((step * width, channels), F)
     boths = np.empty((step * width, 2 * channels), F)
     gateds = np.empty((step * width, channels), F)
@@ -271,24 +266,23 @@ def backward(
                     for c in range(depth):
                         views[view, h, w + c] = drow[p, (view + 1) * depth + c]
         for view in range(3):
+            views[view, height:] = F(0)
             for h in range(height):
                 for c in range(width * depth):
                     dbiases[view, c] += views[view, h, c]
         for h in range(height):
-            place_row(views[0, h], backs[0], h, 1, depth)
-            place_row(views[1, h], backs[1], h, 3, depth)
-            place_row(views[2, h], backs[2], h, 9, depth)
+            place_row(views[0, h, : width * depth], backs[0], h, 1, depth)
+            place_row(views[1, h, : width * depth], backs[1], h, 3, depth)
+            place_row(views[2, h, : width * depth], backs[2], h, 9, depth)
         convolve_gradient(planes[0], depth, 1, views[0], dkernels[0])
         convolve_gradient(planes[1], depth, 1, views[1], dkernels[1])
         convolve_gradient(planes[2], 3 * depth, 3, views[2], dkernels[2])
-        views[:] = F(0)
-        convolve3(backs[0], flipped[0], depth, views[0])
-        convolve7(backs[1], flipped[1], depth, 1, views[1])
-        convolve7(backs[2], flipped[2], 3 * depth, 3, views[2])
+        convolve(backs[0], flipped[0], biases[3], depth, 1, views[0])
+        convolve(backs[1], flipped[1], biases[3], depth, 1, views[1])
+        convolve(backs[2], flipped[2], biases[3], 3 * depth, 3, views[2])
         for h in range(height):
-            place_row(views[2, h], backs[3], h, 1, depth)
-        views[2] = F(0)
-        convolve3(backs[3], blur, depth, views[2])
+            place_row(views[2, h, : width * depth], backs[3], h, 1, depth)
+        convolve(backs[3], blur, biases[3], depth, 1, views[2])
         for h in range(height):
             for w in range(width):
                 for view in range(3):
@@ -328,9 +322,17 @@ class Gated(Block):
     @staticmethod
     def _inner(width, k3, b3, k7, b7, k19, b19, gamma, beta, expand, expand_bias):
         """Kernels and biases repeated along a row of `width` pixels; affine part in `expand`."""
-        kernels = tuple(np.tile(k[..., 0], (1, 1, width)) for k in (k3, k7, k19))
-        biases = np.stack([np.tile(b, width) for b in (b3, b7, b19)])
-        blur = np.full((3, 3, width * len(b3)), F(1 / 9))
+        lanes = whole(width * len(b3), LANES)
+
+        def row(vectors):
+            """(..., D) -> (..., L), with zeros at the end."""
+            repeated = np.zeros((*vectors.shape[:-1], lanes), F)
+            repeated[..., : width * len(b3)] = np.tile(vectors, width)
+            return repeated
+
+        kernels = tuple(row(k[..., 0]) for k in (k3, k7, k19))
+        biases = row(np.stack([b3, b7, b19, np.zeros_like(b3)]))
+        blur = row(np.full((3, 3, len(b3)), F(1 / 9)))
         return kernels, biases, blur, gamma[:, None] * expand, beta @ expand + expand_bias
 
     def prepare(self, shape, *weights):
@@ -363,11 +365,12 @@ class Gated(Block):
         d3, d7, d19, dbiases, products, dexpand_bias, dproject, dproject_bias, dscale = sums
         depth = len(weights[1])
 
-        def fold(repeated):
-            """The sum over the pixels of a row: (..., W * D) -> (..., D)."""
-            return repeated.reshape(*repeated.shape[:-1], -1, depth).sum(axis=-2)
+        def fold(row):
+            """The sum over the pixels of a row: (..., L) -> (..., D)."""
+            row = row[..., : row.shape[-1] // depth * depth]
+            return row.reshape(*row.shape[:-1], -1, depth).sum(axis=-2)
 
-        db3, db7, db19 = fold(dbiases)
+        db3, db7, db19, _ = fold(dbiases)
         return (
             fold(d3)[..., None],
             db3,

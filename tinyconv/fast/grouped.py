@@ -8,6 +8,9 @@ import numpy as np
 
 from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F, compiled
+from tinyconv.fast.tiles import LANES, tile
+
+ROW = 4  # pixels of a row whose sums a tile holds
 
 
 @compiled
@@ -21,27 +24,44 @@ def place(image, padded):
                     padded[h + 1, w + 1, i, g] = image[h, w, g * inner + i]
 
 
+def _convolution(pixels):
+    """A tile of the convolution; strides: (pixel,), (row, pixel), (row of taps, tap)."""
+    taps = [(a, b) for a in range(4) for b in range(4)]
+    products = [(p, (a, b + 2 * p), (a, b)) for a, b in taps for p in range(pixels)]
+    return tile([(p,) for p in range(pixels)], products)
+
+
+several, one = _convolution(ROW), _convolution(1)
+
+
 @compiled
 def forward(x, kernel, bias, y):
     """y (B, H / 2, W / 2, G * O) of x; kernel is (4, 4, I, O, G) and bias (O, G)."""
     inner, outer, groups = kernel.shape[2:]
+    height, width = y.shape[1:3]
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
-    total = np.empty((outer, groups), F)
+    totals = np.empty((width, outer, groups), F)
+    source, weights, out = padded.reshape(-1), kernel.reshape(-1), totals.reshape(-1)
+    pixel, tap, each = inner * groups, inner * outer * groups, outer * groups
+    outs, sources, kernels = (each,), (padded.shape[1] * pixel, pixel), (4 * tap, tap)
+    fours = width - width % ROW
     for image in range(x.shape[0]):
         place(x[image], padded)
-        for h in range(y.shape[1]):
-            for w in range(y.shape[2]):
-                total[:] = bias
-                for a in range(4):
-                    for b in range(4):
-                        for i in range(inner):
-                            source = padded[2 * h + a, 2 * w + b, i]
-                            for o in range(outer):
-                                for g in range(groups):
-                                    total[o, g] += source[g] * kernel[a, b, i, o, g]
+        for h in range(height):
+            totals[:] = bias
+            for i in range(0, pixel, groups):
+                for of in range(0, each, LANES):
+                    g, k = of % groups, i * outer + of
+                    for w in range(0, fours, ROW):
+                        at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
+                        several(out, to, out, to, source, at, weights, k, outs, sources, kernels)
+                    for w in range(fours, width):
+                        at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
+                        one(out, to, out, to, source, at, weights, k, outs, sources, kernels)
+            for w in range(width):
                 for o in range(outer):
                     for g in range(groups):
-                        y[image, h, w, g * outer + o] = total[o, g]
+                        y[image, h, w, g * outer + o] = totals[w, o, g]
 
 
 @compiled
@@ -92,7 +112,7 @@ class Grouped(Block):
             pad.padding == ((1, 1), (1, 1))
             and conv.kernel_size == (4, 4)
             and conv.strides == (2, 2)
-            and conv.groups > 1
+            and conv.groups % LANES == 0
             and conv.use_bias
         )
 
