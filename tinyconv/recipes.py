@@ -16,7 +16,8 @@ class Recipe:
 
     The learning rate is constant, or, with `final_learning_rate`, climbs linearly from
     `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine. `sgd` has
-    Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it.
+    Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it; `muon`
+    is Keras' for the kernels of dense layers but the head, and `adamw` for all other weights.
     `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
     another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
     the exponential moving average of the weights, with that momentum. `dropout` stands for the rate
@@ -69,6 +70,21 @@ RECIPES = {
             weight_decay=0.05,
             dropout=0.0,
             augment=("flip", "translate"),
+            always_augment=True,
+        ),
+        Recipe(
+            name="muon",
+            source="tinyconv, docs/recipes.md",
+            expected="",
+            epochs=15,
+            batch_size=32,
+            optimizer="muon",
+            learning_rate=0.006,
+            final_learning_rate=0.0,
+            warmup=0.05,
+            weight_decay=0.05,
+            dropout=0.0,
+            augment=("crop", "flip"),
             always_augment=True,
         ),
         Recipe(
@@ -191,6 +207,9 @@ def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
         return keras.optimizers.Adam(rate, **options)
     if recipe.optimizer == "sgd":
         return _sgd(recipe.weight_decay)(rate, momentum=0.9, nesterov=True, **options)
+    if recipe.optimizer == "muon":
+        decay = {"weight_decay": recipe.weight_decay, "adam_weight_decay": recipe.weight_decay}
+        return keras.optimizers.Muon(rate, exclude_layers=["head_dense"], **decay, **options)
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **options)
 
 

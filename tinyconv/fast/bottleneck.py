@@ -20,6 +20,8 @@ from tinyconv.fast.kernels import (
     mix,
     normalize,
     normalize_gradient,
+    place,
+    twice_cdf,
 )
 from tinyconv.fast.tiles import LANES, tile
 
@@ -132,10 +134,10 @@ def activate_gradient(
             draw(keep, mix(U(seed + U(p))))
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
-            cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
-            pdf = exp(F(-0.5) * g * g, F(0)) * F(0.7978845608028654) * keep[e]
+            bell = exp(F(-0.5) * g * g, F(0))
+            cdf = twice_cdf(g, bell) * keep[e]
             active[p, e] = g * cdf
-            d = (cdf + g * pdf) * wide[p, e]
+            d = (cdf + g * bell * F(0.7978845608028654) * keep[e]) * wide[p, e]
             dgamma[e] += d * normal[p, e]
             dbeta[e] += d
             wide[p, e] = d * gamma[e]
@@ -156,7 +158,7 @@ def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbia
     inverse = np.empty(step * width, F)
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
-        padded[1:-1, 1:-1] = x[image]
+        place(x[image], padded, 1)
         drawn = mix(U(seed + mix(U(index + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
@@ -204,7 +206,8 @@ def backward(
     multiplier, wide_channels = bias.shape[0], scaled.shape[1]
     step = max(1, PIXELS // width)
     padded = np.zeros((height + 2, width + 2, channels), F)
-    back = np.zeros((height + 2, width + 2, multiplier, channels), F)
+    backs = np.zeros((height + 2, width + 2, wide_channels), F)
+    back = backs.reshape(height + 2, width + 2, multiplier, channels)
     normals = np.empty((step * width, wide_channels), F)
     actives = np.empty((step * width, wide_channels), F)
     wides = np.empty((step * width, wide_channels), F)
@@ -212,7 +215,7 @@ def backward(
     inverse = np.empty(step * width, F)
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
-        padded[1:-1, 1:-1] = x[image]
+        place(x[image], padded, 1)
         drawn = mix(U(seed + mix(U(index + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
@@ -241,7 +244,7 @@ def backward(
             for p in range(pixels):
                 for c in range(channels):
                     sums[c] += gradient[p, c]
-            back[top + 1 : top + 1 + rows, 1:-1] = wide.reshape(rows, width, multiplier, channels)
+            place(wide.reshape(rows, width, wide_channels), backs[top : top + rows + 2], 1)
         convolve_gradient_kernel(padded, back, dkernel)
         dx[image] = dy[image]
         convolve_gradient_x(back, kernel, dx[image])

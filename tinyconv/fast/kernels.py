@@ -81,6 +81,20 @@ def erf(x):
 
 
 @inlined
+def twice_cdf(x, bell):
+    """1 + erf(x / sqrt(2)) within 2e-7, if `bell` is exp(-x * x / 2).
+
+    Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+    """
+    t = F(1) / (F(1) + F(0.3275911 * 0.7071067811865476) * abs(x))
+    y = F(1.061405429)
+    for c in (F(-1.453152027), F(1.421413741), F(-0.284496736), F(0.254829592)):
+        y = y * t + c
+    y *= t * bell
+    return y if x < 0 else F(2) - y
+
+
+@inlined
 def tanh(x):
     """The hyperbolic tangent of -7.9..7.9 within 2e-7 of itself, as Eigen (MPL-2.0) takes it."""
     s = x * x
@@ -115,6 +129,16 @@ def draw(keep, seed):
         h = U(U(seed + U(i)) * U(0x9E3779B1))
         h = U((h ^ (h >> U(15))) * U(0x85EBCA6B))
         keep[i] = F(h >> U(31))
+
+
+@compiled
+def place(image, padded, border):
+    """The image (H, W, C) within `border` pixels of `padded`, whose own border stays as it is."""
+    for h in range(image.shape[0]):
+        row = image[h].reshape(-1)
+        target = padded[h + border].reshape(-1)[border * image.shape[2] :]
+        for c in range(row.shape[0]):
+            target[c] = row[c]
 
 
 @compiled
