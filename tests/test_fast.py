@@ -1,5 +1,7 @@
 """The fast twin answers, learns and draws as the net that it stands for."""
 
+import math
+
 import keras
 import numba
 import numpy as np
@@ -64,6 +66,24 @@ def test_norms_of_another_kind_are_left_alone():
     assert twin(model) is model
 
 
+def test_layers_of_the_same_names_that_do_something_else_are_left_alone():
+    image = keras.Input((8, 8, 32))
+    x = keras.layers.ZeroPadding2D(1, name="a_pad")(image)
+    x = keras.layers.Conv2D(32, 4, 2, groups=16, activation="relu", name="a_conv")(x)
+    model = keras.Model(image, x)
+    assert twin(model) is model
+
+
+def test_other_precision_is_left_to_keras():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        net = create_model("cifar10_tiny_half")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert twin(net) is net
+
+
 def test_a_net_without_such_blocks_is_its_own_twin():
     net = create_model("resnet20")
     assert twin(net) is net
@@ -117,6 +137,9 @@ def test_mathematics():
         near = {"rel": 1e-6, "abs": 1e-7}
         assert kernels.exp(x, np.float32(80)) == pytest.approx(np.exp(np.float64(x)), **near)
         assert kernels.exp(x, np.float32(2)) == pytest.approx(np.exp(min(np.float64(x), 2)), **near)
+        assert kernels.erf(x) == pytest.approx(math.erf(x), abs=1e-6)
+        bell = kernels.exp(-x * x / 2, np.float32(0))
+        assert kernels.twice_cdf(x, bell) == pytest.approx(1 + math.erf(x / 2**0.5), abs=1e-6)
         x *= np.float32(7.9 / 20)
         assert kernels.tanh(x) == pytest.approx(np.tanh(np.float64(x)), **near)
 
@@ -134,6 +157,8 @@ def test_tile(shared):
         run(out, 0, initial, 0, source, row, kernel, row, (row,), (row, lane), (row,))
 
     out = np.zeros((10, tiles.LANES), np.float32)
+    with pytest.raises(numba.TypingError, match="float32"):
+        call(*(a.reshape(-1) for a in (out, initial, source, kernel.astype(float))), 16, 2)
     call(*(a.reshape(-1) for a in (out, initial, source, kernel)), tiles.LANES, 2)
     flat = source.reshape(-1)[tiles.LANES :]
     lanes = np.arange(tiles.LANES)

@@ -18,6 +18,11 @@ def over_channels(norm: Any) -> bool:
     )
 
 
+def linear(*layers: Any) -> bool:
+    """Whether layers add a bias to their products and do nothing else."""
+    return all(layer.use_bias and layer.activation.__name__ == "linear" for layer in layers)
+
+
 class Block:
     """Layers of a net as one function of a few images (B, H, W, C) in float32, on one thread.
 

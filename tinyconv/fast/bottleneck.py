@@ -8,7 +8,7 @@ Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and
 
 import numpy as np
 
-from tinyconv.fast.block import Block, over_channels
+from tinyconv.fast.block import Block, linear, over_channels
 from tinyconv.fast.kernels import (
     PIXELS,
     F,
@@ -25,7 +25,7 @@ from tinyconv.fast.kernels import (
 )
 from tinyconv.fast.tiles import LANES, tile
 
-ROW = 4  # pixels of a row whose sums a tile holds
+PIXELS_A_TILE = 4
 TAPS = [(a, b) for a in range(3) for b in range(3)]
 
 
@@ -41,9 +41,9 @@ def _gradient(pixels):
     return tile(TAPS, places)
 
 
-widen, widen_one = _convolution(ROW, shared=True), _convolution(1, shared=True)
-narrow, narrow_one = _convolution(ROW, shared=False), _convolution(1, shared=False)
-kernel_back, kernel_back_one = _gradient(ROW), _gradient(1)
+widen, widen_one = _convolution(PIXELS_A_TILE, shared=True), _convolution(1, shared=True)
+narrow, narrow_one = _convolution(PIXELS_A_TILE, shared=False), _convolution(1, shared=False)
+kernel_back, kernel_back_one = _gradient(PIXELS_A_TILE), _gradient(1)
 
 
 @compiled
@@ -52,19 +52,18 @@ def convolve(padded, kernel, bias, first, wide):
     rows, width, multiplier, channels = wide.shape
     across, wider = padded.shape[1] * channels, multiplier * channels
     source, weights = padded.reshape(-1), kernel.reshape(-1)
-    start, out = bias.reshape(-1), wide.reshape(-1)
+    biases, out = bias.reshape(-1), wide.reshape(-1)
     outs, sources, kernels = (wider,), (across, channels), (3 * wider, wider)
-    fours = width - width % ROW
+    tiled = width - width % PIXELS_A_TILE
     for h in range(rows):
-        for m in range(0, wider, channels):
-            for c in range(0, channels, LANES):
-                of = m + c
-                for w in range(0, fours, ROW):
-                    at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
-                    widen(out, to, start, of, source, at, weights, of, outs, sources, kernels)
-                for w in range(fours, width):
-                    at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
-                    widen_one(out, to, start, of, source, at, weights, of, outs, sources, kernels)
+        for of in range(0, wider, LANES):
+            c = of % channels
+            for w in range(0, tiled, PIXELS_A_TILE):
+                at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
+                widen(out, to, biases, of, source, at, weights, of, outs, sources, kernels)
+            for w in range(tiled, width):
+                at, to = (first + h) * across + w * channels + c, (h * width + w) * wider + of
+                widen_one(out, to, biases, of, source, at, weights, of, outs, sources, kernels)
 
 
 @compiled
@@ -75,15 +74,15 @@ def convolve_gradient_x(padded, kernel, dx):
     across, last = padded.shape[1] * wider, 8 * wider
     source, weights, out = padded.reshape(-1), kernel.reshape(-1), dx.reshape(-1)
     outs, sources, kernels = (channels,), (across, wider), (-3 * wider, -wider)
-    fours = width - width % ROW
+    tiled = width - width % PIXELS_A_TILE
     for h in range(height):
         for c in range(0, channels, LANES):
-            for w in range(0, fours, ROW):
+            for w in range(0, tiled, PIXELS_A_TILE):
                 to = (h * width + w) * channels + c
                 for of in range(c, wider, channels):
                     at = h * across + w * wider + of
                     narrow(out, to, out, to, source, at, weights, last + of, outs, sources, kernels)
-            for w in range(fours, width):
+            for w in range(tiled, width):
                 to = (h * width + w) * channels + c
                 for of in range(c, wider, channels):
                     at = h * across + w * wider + of
@@ -99,15 +98,15 @@ def convolve_gradient_kernel(x, wide, dkernel):
     wider = wide.shape[2] * channels
     source, back, out = x.reshape(-1), wide.reshape(-1), dkernel.reshape(-1)
     outs, sources = (3 * wider, wider), ((width + 2) * channels, channels)
-    fours = width - width % ROW
+    tiled = width - width % PIXELS_A_TILE
     for of in range(0, wider, LANES):
         c = of % channels
         for h in range(height):
-            for w in range(0, fours, ROW):
+            for w in range(0, tiled, PIXELS_A_TILE):
                 at = (h * (width + 2) + w) * channels + c
                 g = ((h + 1) * (width + 2) + w + 1) * wider + of
                 kernel_back(out, of, out, of, source, at, back, g, outs, sources, (wider,))
-            for w in range(fours, width):
+            for w in range(tiled, width):
                 at = (h * (width + 2) + w) * channels + c
                 g = ((h + 1) * (width + 2) + w + 1) * wider + of
                 kernel_back_one(out, of, out, of, source, at, back, g, outs, sources, (wider,))
@@ -270,11 +269,12 @@ class Bottleneck(Block):
     @staticmethod
     def fits(layers):
         """Whether layers of these roles are exactly what is fused here."""
-        dwconv, dropout = layers["dwconv"], layers["dropout"]
+        dwconv, dense, dropout = layers["dwconv"], layers["dense"], layers["dropout"]
         return (
             dwconv.kernel_size == (3, 3)
             and dwconv.strides == dwconv.dilation_rate == (1, 1)
             and dwconv.padding == "same"
+            and linear(dwconv, dense)
             and dwconv.input.shape[-1] % LANES == 0
             and over_channels(layers["norm"])
             and dropout.rate in (0, 0.5)

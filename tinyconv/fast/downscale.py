@@ -8,7 +8,7 @@ Shapes: image (H, W, C) to (H / 2, W / 2, D), H and W even.
 
 import numpy as np
 
-from tinyconv.fast.block import Block, over_channels
+from tinyconv.fast.block import Block, linear, over_channels
 from tinyconv.fast.kernels import PIXELS, F, compiled, normalize, normalize_gradient
 
 
@@ -120,6 +120,7 @@ class Downscale(Block):
             type(pool).__name__ == "MaxPooling2D"
             and pool.pool_size == pool.strides == (2, 2)
             and pool.padding == "valid"
+            and linear(layers["dense"])
             and over_channels(layers["norm"])
             and pool.input.shape[1] % 2 == pool.input.shape[2] % 2 == 0
         )

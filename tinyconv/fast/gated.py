@@ -11,16 +11,16 @@ affine part is a part of the weights of the dense layer after it.
 
 import numpy as np
 
-from tinyconv.fast.block import Block, over_channels
+from tinyconv.fast.block import Block, linear, over_channels
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
 from tinyconv.fast.tiles import LANES, tile
 
-HIGHEST = F(2.0668)  # tanh of e to the power of this, 7.9, is one in float32
+HIGHEST = F(2.0668)  # tanh of e to the power of this, 7.9, is one but for 3e-7
 ROWS = 4  # of output whose sums a tile holds
 
 
 def _convolution(taps, rows):
-    """A tile of the convolution; strides: (row,), (row, row between taps, tap), (taps, tap)."""
+    """A tile of the convolution; strides: (row,), (row, row of taps, tap), (row of taps, tap)."""
     every = [(i, j) for i in range(taps) for j in range(taps)]
     products = [(row, (row, *tap), tap) for tap in every for row in range(rows)]
     return tile([(row,) for row in range(rows)], products, shared=True)
@@ -76,7 +76,7 @@ def whole(count, unit):
 
 @compiled
 def place(values, padded, border):
-    """The image (H, W, D) into the middle of a plane (H + 2 border, (W + 2 border) * D)."""
+    """The image (H, W, D) within `border` pixels of a plane; see `make_planes`."""
     height, width, depth = values.shape
     for h in range(height):
         for w in range(width):
@@ -266,7 +266,7 @@ def backward(
                     for c in range(depth):
                         views[view, h, w + c] = drow[p, (view + 1) * depth + c]
         for view in range(3):
-            views[view, height:] = F(0)
+            views[view, height:] = F(0)  # `look` convolved there, too
             for h in range(height):
                 for c in range(width * depth):
                     dbiases[view, c] += views[view, h, c]
@@ -316,8 +316,14 @@ class Gated(Block):
     @staticmethod
     def fits(layers):
         """Whether layers of these roles are exactly what is fused here."""
-        kernels = [layers[f"dwconv{n}"].kernel_size for n in (3, 7, 19)]
-        return kernels == [(3, 3), (7, 7), (7, 7)] and over_channels(layers["norm"])
+        convs = [layers[f"dwconv{n}"] for n in (3, 7, 19)]
+        return (
+            [conv.kernel_size for conv in convs] == [(3, 3), (7, 7), (7, 7)]
+            and [conv.dilation_rate for conv in convs] == [(1, 1), (1, 1), (3, 3)]
+            and all(conv.padding == "same" and conv.strides == (1, 1) for conv in convs)
+            and linear(*convs, layers["expand"], layers["project"])
+            and over_channels(layers["norm"])
+        )
 
     @staticmethod
     def _inner(width, k3, b3, k7, b7, k19, b19, gamma, beta, expand, expand_bias):
@@ -366,7 +372,7 @@ class Gated(Block):
         depth = len(weights[1])
 
         def fold(row):
-            """The sum over the pixels of a row: (..., L) -> (..., D)."""
+            """The sum over the pixels of a row, and over zeros: (..., L) -> (..., D)."""
             row = row[..., : row.shape[-1] // depth * depth]
             return row.reshape(*row.shape[:-1], -1, depth).sum(axis=-2)
 

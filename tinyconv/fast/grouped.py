@@ -6,11 +6,11 @@ groups lie innermost, (H + 2, W + 2, I, G): what is done to one group is done to
 
 import numpy as np
 
-from tinyconv.fast.block import Block
+from tinyconv.fast.block import Block, linear
 from tinyconv.fast.kernels import F, compiled
 from tinyconv.fast.tiles import LANES, tile
 
-ROW = 4  # pixels of a row whose sums a tile holds
+PIXELS_A_TILE = 4
 
 
 @compiled
@@ -31,7 +31,7 @@ def _convolution(pixels):
     return tile([(p,) for p in range(pixels)], products)
 
 
-several, one = _convolution(ROW), _convolution(1)
+several, one = _convolution(PIXELS_A_TILE), _convolution(1)
 
 
 @compiled
@@ -44,7 +44,7 @@ def forward(x, kernel, bias, y):
     source, weights, out = padded.reshape(-1), kernel.reshape(-1), totals.reshape(-1)
     pixel, tap, each = inner * groups, inner * outer * groups, outer * groups
     outs, sources, kernels = (each,), (padded.shape[1] * pixel, pixel), (4 * tap, tap)
-    fours = width - width % ROW
+    tiled = width - width % PIXELS_A_TILE
     for image in range(x.shape[0]):
         place(x[image], padded)
         for h in range(height):
@@ -52,10 +52,10 @@ def forward(x, kernel, bias, y):
             for i in range(0, pixel, groups):
                 for of in range(0, each, LANES):
                     g, k = of % groups, i * outer + of
-                    for w in range(0, fours, ROW):
+                    for w in range(0, tiled, PIXELS_A_TILE):
                         at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
                         several(out, to, out, to, source, at, weights, k, outs, sources, kernels)
-                    for w in range(fours, width):
+                    for w in range(tiled, width):
                         at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
                         one(out, to, out, to, source, at, weights, k, outs, sources, kernels)
             for w in range(width):
@@ -113,7 +113,8 @@ class Grouped(Block):
             and conv.kernel_size == (4, 4)
             and conv.strides == (2, 2)
             and conv.groups % LANES == 0
-            and conv.use_bias
+            and conv.padding == "valid"
+            and linear(conv)
         )
 
     def output_shape(self, shape, kernel, bias):

@@ -56,6 +56,7 @@ def _fused(model: keras.Model) -> tuple[dict, dict]:
         prefix = layer.name.removesuffix(block.roles[-1])
         own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
         whole = len(own) == len(block.roles)
+        whole &= all(layer.compute_dtype == "float32" for layer in own.values())
         if whole and not taken & {*own.values()} and block.fits(own):
             chains[layer.name] = [(block, own)]
             taken |= {*own.values()}
