@@ -191,11 +191,45 @@ def test_a_recipe_trains_with_its_own_dropout(npz, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "_Recorder", Watch)
     trained: list[set] = []
-    for recipe in ("onecycle", "cifar10_tiny"):
+    for recipe in ("muon", "cifar10_tiny"):
         run = training.Run("cifar10_tiny_half", str(npz), recipe, 1, 48, False)
         folder = training.train(run, tmp_path)
         assert rates(keras.saving.load_model(folder / "model.keras")) == {0.5}
     assert trained == [{0.0}, {0.5}]
+
+
+def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kill(npz, tmp_path):
+    net = registry.create_model("cifar10_tiny_half")
+    optimizer = recipes.optimizer(recipes.find("muon"), steps=100)
+    optimizer.build(net.trainable_variables)
+    pairs = zip(net.trainable_variables, optimizer.adam_velocities, strict=True)
+    names = {variable.path for variable, velocity in pairs if velocity is None}
+    layers = [layer for layer in net.layers if isinstance(layer, keras.layers.Dense)]
+    assert names == {layer.kernel.path for layer in layers} - {"head_dense/kernel"}
+
+    make = training.Run("cifar10_tiny_half", str(npz), "muon", 2, 16, True)
+    whole = training.train(make, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training._StartEpoch, "on_epoch_begin", _raise_in(1, Killed))
+        training.train(make, tmp_path / "killed")
+    killed = only_run(tmp_path / "killed")
+    training.resume(killed)
+    same_weights(whole, killed)
+
+
+def _raise_in(last, error):
+    begin = training._StartEpoch.on_epoch_begin
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == last:
+            raise error
+        begin(self, epoch, logs)
+
+    return on_epoch_begin
 
 
 def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folder, tmp_path):

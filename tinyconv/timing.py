@@ -1,11 +1,15 @@
 """How fast nets train and answer here, measured side by side.
 
 Every figure is taken several times, the nets in turn, so that a machine that slows down slows all
-of them; what is reported is the median and the range. A net trains as `train.py` trains it, fused
+of them, and each in a process of its own, where no other library's threads are in its way; what is
+reported is the median and the range. A net trains as `train.py` trains it, fused
 blocks, optimizer and the recipe's fixed augmentation included, on random images.
 """
 
 import math
+import multiprocessing
+import os
+import signal
 import statistics
 import tempfile
 import time
@@ -20,6 +24,7 @@ import numpy as np
 from tinyconv import data, originals, plots, recipes, registry, report
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices
+from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 
 EPOCH = 50_000  # the training images of CIFAR-10
@@ -121,24 +126,65 @@ def measure(
         on_step: called with the number of steps done, of `steps(names, runs, peers)`.
         peers: of `PEERS`, each timed in turn after the net.
     """
-    kinds: list[type[_Stopwatch]] = [_Stopwatch, *(PEERS[peer] for peer in peers)]
-    stopwatches: list[_Stopwatch] = []
-    for name in names:
-        for kind in kinds:
-            stopwatches.append(kind(name, batch_sizes, seconds))
-            on_step(len(stopwatches))
-    done = len(stopwatches)
-    for _ in range(runs):
-        for stopwatch in stopwatches:
-            stopwatch.run()
-            done += 1
-            on_step(done)
-    return [stopwatch.result() for stopwatch in stopwatches]
+    workers: list[_Worker] = []
+    try:
+        for name in names:
+            for peer in ("", *peers):
+                workers.append(_Worker(peer, name, batch_sizes, seconds))
+                on_step(len(workers))
+        for done in range(1, runs + 1):
+            for number, worker in enumerate(workers, 1):
+                worker.ask("run")
+                on_step(done * len(workers) + number)
+        return [worker.ask("result") for worker in workers]
+    finally:
+        for worker in workers:
+            worker.pipe.close()
 
 
 def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
     """How many steps `measure` reports."""
     return len(names) * (1 + len(peers)) * (1 + runs)
+
+
+class _Worker:
+    """A stopwatch in another process, which ends when `pipe` is closed."""
+
+    def __init__(self, *arguments: Any):
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several share the memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
+        theirs.close()
+        self._answer()
+
+    def ask(self, method: str) -> Any:
+        self.pipe.send(method)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise InputError("A process that timed a net died; time fewer at once.") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    try:
+        kind = PEERS[peer] if peer else _Stopwatch
+        stopwatch = kind(name, batch_sizes, seconds)
+        pipe.send(None)
+        while True:
+            pipe.send(getattr(stopwatch, pipe.recv())())
+    except EOFError:
+        pass
+    except Exception as error:
+        pipe.send(error)
 
 
 class _Stopwatch:
@@ -327,6 +373,9 @@ class _CompiledStopwatch(_TorchStopwatch):
     kind = "compiled PyTorch"
 
     def _build(self, devices: Devices) -> None:
+        import torch._dynamo
+
+        torch._dynamo.config.recompile_limit = 64  # widths, batch sizes, training and inference
         super()._build(devices)
         self.original.compile()
 
