@@ -45,12 +45,6 @@ def _cifar10_tiny(name: str) -> Callable[..., Any]:
         def forward(self, x):
             return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
-    class Stem(nn.Conv2d):
-        """PyTorch's own padding "same" of an even kernel warns, which `torch.compile` stops at."""
-
-        def forward(self, x):
-            return super().forward(nn.functional.pad(x, (1, 2, 1, 2)))
-
     class Bottleneck(nn.Module):
         def __init__(self, width: int, multiplier: int):
             super().__init__()
@@ -72,7 +66,7 @@ def _cifar10_tiny(name: str) -> Callable[..., Any]:
 
     def network(a: int, b: int, c: int, num_classes: int = 10) -> nn.Sequential:
         return nn.Sequential(
-            Stem(3, a, 4),
+            nn.Conv2d(3, a, 4, padding="same"),
             Norm(a, eps=1e-3),
             *(Bottleneck(a, 2) for _ in range(2)),
             downscale(a, b),

@@ -2,8 +2,8 @@
 
 Every figure is taken several times, the nets in turn, so that a machine that slows down slows all
 of them, and each in a process of its own, where no other library's threads are in its way; what is
-reported is the median and the range. A net trains as `train.py` trains it, fused
-blocks, optimizer and the recipe's fixed augmentation included, on random images.
+reported is the median and the range. A net trains as `train.py` trains it, fused blocks, optimizer
+and the recipe's fixed augmentation included, on random images.
 """
 
 import math
@@ -157,14 +157,13 @@ class _Worker:
         self.pipe, theirs = spawn.Pipe()
         spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
         theirs.close()
-        self._answer()
+        self.ask()
 
-    def ask(self, method: str) -> Any:
-        self.pipe.send(method)
-        return self._answer()
-
-    def _answer(self) -> Any:
+    def ask(self, method: str = "") -> Any:
+        """What a method answers; without one, nothing, as soon as the stopwatch is ready."""
         try:
+            if method:
+                self.pipe.send(method)
             answer = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise InputError("A process that timed a net died; time fewer at once.") from error
@@ -181,8 +180,8 @@ def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds:
         pipe.send(None)
         while True:
             pipe.send(getattr(stopwatch, pipe.recv())())
-    except EOFError:
-        pass
+    except (EOFError, ConnectionError):
+        pass  # nobody asks any more
     except Exception as error:
         pipe.send(error)
 
