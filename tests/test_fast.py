@@ -1,6 +1,9 @@
 """The fast twin answers, learns and draws as the net that it stands for."""
 
 import math
+import os
+import subprocess
+import sys
 
 import keras
 import numba
@@ -173,3 +176,30 @@ def test_without_a_place_for_compiled_code_it_is_compiled_in_memory(monkeypatch)
     with pytest.raises(RuntimeError, match="no locator"):
         numba.njit(cache=True)(lambda x: x)
     assert kernels.compiled(lambda x: x + 1)(2) == 3
+
+
+GRADIENTS = """
+import hashlib, keras, numpy, tensorflow as tf
+from tinyconv import create_model
+from tinyconv.fast.twin import twin
+for name in ("cifar10_tiny", "tiniest"):
+    keras.utils.set_random_seed(0)
+    net = create_model(name)
+    for weight in net.trainable_variables:
+        weight.assign(weight + 0.1 * numpy.random.default_rng(0).standard_normal(weight.shape))
+    with tf.GradientTape() as tape:
+        logits = twin(net)(numpy.random.default_rng(1).random((9, 32, 32, 3)), training=True)
+    values = tape.gradient(logits, [v.value for v in net.trainable_variables])
+    print(*(hashlib.sha256(v.numpy().tobytes()).hexdigest() for v in (logits, *values)))
+"""
+
+
+def test_what_is_compiled_anew_computes_the_same_to_the_bit(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", GRADIENTS]
+    runs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert any(tmp_path.rglob("*.nbi"))
+    assert runs[0] == runs[1]

@@ -15,7 +15,12 @@ from numba.extending import intrinsic
 
 F = np.float32
 U = np.uint32
-OPTIONS: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {
+    "fastmath": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "forceinline": True,
+}
 inlined = njit(inline="always", **OPTIONS)
 SOURCES = (Path(__file__).with_name(name).read_bytes() for name in ("kernels.py", "tiles.py"))
 SHARED = f"_{zlib.crc32(b''.join(SOURCES)):08x}"
@@ -25,7 +30,8 @@ def compiled(function):
     """`function`, compiled on its first call and kept on disk where there is a place for it.
 
     Numba takes what it finds there for current if the function's own file has not changed since;
-    the name says what else it is made of.
+    the name says what else it is made of. Calls between such functions are inlined: else what was
+    compiled just now may call another build, with other last digits, than what comes from disk.
     """
     function.__qualname__ += SHARED
     try:
