@@ -88,8 +88,57 @@ def test_other_precision_is_left_to_keras():
 
 
 def test_a_net_without_such_blocks_is_its_own_twin():
-    net = create_model("resnet20")
+    net = create_model("test_vit")
     assert twin(net) is net
+
+
+def batch_norms(trainable):
+    """A net whose gradient is smooth, as that of a ReLU is not."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((9, 7, 3))
+    x = image
+    for number in range(3):
+        x = keras.layers.Conv2D(6, 3, use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.7, epsilon=1e-3, name=f"norm{number}")(x)
+        x = keras.layers.Activation("tanh")(x)
+    net = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+    rng = np.random.default_rng(0)
+    for weight in net.weights:
+        weight.assign(abs(weight + 0.3 * rng.standard_normal(weight.shape)))
+    net.get_layer("norm1").trainable = trainable
+    return net
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("count", [1, 5])
+def test_batch_norms_answer_learn_and_average_the_same(training, trainable, count):
+    x = tf.constant(np.random.default_rng(1).standard_normal((count, 9, 7, 3)), tf.float32)
+    found = []
+    for fused in (False, True):
+        net = batch_norms(trainable)
+        model = twin(net) if fused else net
+        assert [layer.name.endswith("_fused") for layer in model.layers].count(True) == 3 * fused
+        weights = [v.value for v in net.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            answers = model(x, training=training)
+            loss = tf.reduce_sum(answers**3)
+        found.append([answers, *tape.gradient(loss, [x, *weights]), *net.get_weights()])
+    for stock, fast in zip(*found, strict=True):
+        np.testing.assert_allclose(fast, stock, rtol=1e-5, atol=1e-5 * np.abs(stock).max())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "test_resnet"])
+def test_nets_with_batch_norms_answer_the_same(name):
+    net = shaken(name)
+    fast = twin(net)
+    x = images(4, *net.input_shape[1:3])
+    for training in (False, True):
+        wanted, before = net(x, training=training), net.get_weights()
+        logits = fast(x, training=training)
+        np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    assert any((a != b).any() for a, b in zip(before, net.get_weights(), strict=True))
 
 
 def test_dropout_keeps_half_and_draws_anew():

@@ -4,6 +4,7 @@ import itertools
 
 import keras
 
+from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
 from tinyconv.fast.chain import Chain
 from tinyconv.fast.downscale import Downscale
@@ -67,6 +68,9 @@ def _fused(model: keras.Model) -> tuple[dict, dict]:
             chains[name] = chains.pop(before.name) + chains[name]
     fused = {name: Fused(parts, f"{name}_fused") for name, parts in chains.items()}
     sources = {name: parts[0][1][parts[0][0].roles[0]].input for name, parts in chains.items()}
+    norms = [layer for layer in model.layers if OneBatchNorm.fits(layer)]
+    fused |= {layer.name: OneBatchNorm(layer) for layer in norms}
+    sources |= {layer.name: layer.input for layer in norms}
     return fused, sources
 
 
