@@ -1,9 +1,12 @@
 import json
+import os
+import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import run, start, wait_for
 
 from tinyconv import create_model, originals, registry, timing, weights
 from tinyconv.errors import InputError
@@ -44,6 +47,25 @@ def test_compare_times_the_peers_in_the_same_run():
 def test_what_goes_wrong_in_another_process_is_one_sentence_in_this():
     with pytest.raises(InputError, match="Unknown net 'cifar10_tinny'"):
         timing.measure(["cifar10_tinny"])
+
+
+def test_ctrl_c_while_a_process_starts_is_one_word(tmp_path):
+    command = ["timing.py", "--model", NET, "--batch", 4, "--runs", 1, "--out", tmp_path]
+    process = start(*command, group=True)  # a terminal's Ctrl-C goes to a whole group
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("no /proc to see processes in")
+
+    def starting():
+        commands = [Path("/proc", child, "cmdline") for child in children.read_text().split()]
+        return any("spawn_main" in command.read_text() for command in commands)
+
+    wait_for(starting)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in printed + err and "stopped." in err
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_comparison_is_of_the_better_batches_run_by_run():

@@ -4,12 +4,11 @@ import csv
 import json
 import shutil
 import signal
-import time
 
 import keras
 import numpy as np
 import pytest
-from conftest import run, start
+from conftest import run, start, wait_for
 
 from tinyconv import data, recipes, registry, report, training
 from tinyconv.errors import InputError
@@ -117,13 +116,6 @@ def same_weights(one, other):
     models = [keras.saving.load_model(folder / "model.keras") for folder in (one, other)]
     for a, b in zip(models[0].weights, models[1].weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
-
-
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):

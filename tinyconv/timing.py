@@ -155,7 +155,9 @@ class _Worker:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
         spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
+        signal.signal(signal.SIGINT, before)
         theirs.close()
         self.ask()
 
@@ -173,7 +175,6 @@ class _Worker:
 
 
 def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     try:
         kind = PEERS[peer] if peer else _Stopwatch
         stopwatch = kind(name, batch_sizes, seconds)
