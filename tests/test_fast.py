@@ -92,6 +92,13 @@ def test_a_net_without_such_blocks_is_its_own_twin():
     assert twin(net) is net
 
 
+def test_a_layer_that_is_used_twice_is_left_alone():
+    image = keras.Input((8, 8, 3))
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(image, norm(norm(image)))
+    assert twin(model) is model
+
+
 def batch_norms(trainable):
     """A net whose gradient is smooth, as that of a ReLU is not."""
     keras.utils.set_random_seed(0)

@@ -5,6 +5,6 @@ dropout masks and in convolutions that TensorFlow does badly: depthwise and grou
 thread takes one image through a whole block in loops that Numba compiles, so that everything
 between input and output stays in its cache; the backward pass computes it again instead of keeping
 it, and dropout takes one hashed bit. From block to block it goes on with the same few images.
-`twin.twin` puts such chains in place of stock layers, on the same variables: the net that is saved
-stays as it was.
+A batch norm becomes the one operation that TensorFlow has for it. `twin.twin` puts all this in
+place of stock layers, on the same variables: the net that is saved stays as it was.
 """

@@ -48,12 +48,16 @@ class Fused(keras.layers.Layer):
         return (input_shape[0], *self.shape[1:])
 
 
+def _used_once(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if len(layer._inbound_nodes) == 1]
+
+
 def _fused(model: keras.Model) -> tuple[dict, dict]:
     """Layer name -> what stands for it, and -> what it takes: chains by their last layer."""
-    layers = {layer.name: layer for layer in model.layers}
+    layers = {layer.name: layer for layer in _used_once(model)}
     chains: dict[str, list] = {}
     taken: set[keras.layers.Layer] = set()
-    for block, layer in itertools.product(BLOCKS, model.layers):
+    for block, layer in itertools.product(BLOCKS, layers.values()):
         prefix = layer.name.removesuffix(block.roles[-1])
         own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
         whole = len(own) == len(block.roles)
@@ -68,7 +72,7 @@ def _fused(model: keras.Model) -> tuple[dict, dict]:
             chains[name] = chains.pop(before.name) + chains[name]
     fused = {name: Fused(parts, f"{name}_fused") for name, parts in chains.items()}
     sources = {name: parts[0][1][parts[0][0].roles[0]].input for name, parts in chains.items()}
-    norms = [layer for layer in model.layers if OneBatchNorm.fits(layer)]
+    norms = [layer for layer in layers.values() if OneBatchNorm.fits(layer)]
     fused |= {layer.name: OneBatchNorm(layer) for layer in norms}
     sources |= {layer.name: layer.input for layer in norms}
     return fused, sources
@@ -78,7 +82,7 @@ def _shifted(model: keras.Model) -> tuple[dict, dict]:
     """The same of single convolutions."""
     from tinyconv.fast.shifted import Shifted
 
-    layers = [layer for layer in model.layers if Shifted.fits(layer)]
+    layers = [layer for layer in _used_once(model) if Shifted.fits(layer)]
     return {x.name: Shifted(x) for x in layers}, {x.name: x.input for x in layers}
 
 
