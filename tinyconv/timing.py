@@ -155,9 +155,15 @@ class _Worker:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks
-        spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
-        signal.signal(signal.SIGINT, before)
+        process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        else:
+            process.start()
         theirs.close()
         self.ask()
 
@@ -175,6 +181,7 @@ class _Worker:
 
 
 def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     try:
         kind = PEERS[peer] if peer else _Stopwatch
         stopwatch = kind(name, batch_sizes, seconds)

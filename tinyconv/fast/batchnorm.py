@@ -21,6 +21,7 @@ class OneBatchNorm(keras.layers.Layer):
     def fits(layer: keras.layers.Layer) -> bool:
         return (
             type(layer) is keras.layers.BatchNormalization
+            and isinstance(layer.input, keras.KerasTensor)  # with a mask, there are two
             and len(layer.input.shape) == 4
             and layer.axis in (-1, 3)
             and layer.center
@@ -39,7 +40,7 @@ class OneBatchNorm(keras.layers.Layer):
         )
         train = bool(training and stock.trainable)
         y, now, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
+            x=tf.cast(x, gamma.dtype),
             scale=gamma,
             offset=beta,
             mean=mean,
@@ -48,7 +49,7 @@ class OneBatchNorm(keras.layers.Layer):
             is_training=train,
         )
         if train:
-            pixels = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), x.dtype)
+            pixels = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), gamma.dtype)
             biased = unbiased * (1 - 1 / pixels)  # as Keras has it
             keep = stock.momentum
             stock.moving_mean.assign(mean * keep + now * (1 - keep))

@@ -91,8 +91,11 @@ def twin(model: keras.Model) -> keras.Model:
 
     Returns:
         A functional model that shares every weight with `model` and answers the same within 1e-5;
-        `model` itself if it has no such layers.
+        `model` itself if it has no such layers, or more than a tensor on either end.
     """
+    ends = (getattr(model, end, None) for end in ("input", "output"))
+    if not all(isinstance(end, keras.KerasTensor) for end in ends):
+        return model
     fused, sources = _shifted(model) if keras.backend.backend() == "jax" else _fused(model)
     if not fused:
         return model
