@@ -136,7 +136,7 @@ RECIPES = {
         Recipe(
             name="finetune",
             source="tinyconv",
-            expected="digits test accuracy after 3 epochs from the models that ship: resnet20 97.66%, "
+            expected="digits test accuracy after 3 epochs from models that ship: resnet20 97.66%, "
             "tiniest 97.44%, cifar10_tiny 35.37% (seed 0)",
             epochs=5,
             batch_size=16,
