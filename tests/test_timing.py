@@ -51,7 +51,9 @@ def test_what_goes_wrong_in_another_process_is_one_sentence_in_this():
 
 def test_ctrl_c_while_a_process_starts_is_one_word(tmp_path):
     command = ["timing.py", "--model", NET, "--batch", 4, "--runs", 1, "--out", tmp_path]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as by nohup
     process = start(*command, group=True)  # a terminal's Ctrl-C goes to a whole group
+    signal.signal(signal.SIGINT, before)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         pytest.skip("no /proc to see processes in")

@@ -458,7 +458,7 @@ class Watch(training._Recorder):
             assert len(copies) == int(count) or count == "1"
 
 training._Recorder = Watch
-run = training.Run("resnet20", npz, "tiniest", 2, 24, True, devices=int(count))
+run = training.Run("resnet20", npz, "tiniest", 2, 24, True, devices=int(count), fast=False)
 training.train(run, pathlib.Path(out))
 """
 

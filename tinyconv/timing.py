@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,7 @@ class _Worker:
         self.pipe, theirs = spawn.Pipe()
         process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            resource_tracker.ensure_running()  # its start would unblock the signal
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that
             try:
                 process.start()
