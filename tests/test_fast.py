@@ -1,15 +1,13 @@
 """The fast twin answers, learns and draws as the net that it stands for."""
 
 import math
-import os
-import subprocess
-import sys
 
 import keras
 import numba
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run
 
 from tinyconv import create_model
 from tinyconv.fast import kernels, tiles
@@ -290,11 +288,7 @@ for name in ("cifar10_tiny", "tiniest"):
 
 
 def test_what_is_compiled_anew_computes_the_same_to_the_bit(tmp_path):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", GRADIENTS]
-    runs = [
-        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
+    cold, _ = run("-c", GRADIENTS, NUMBA_CACHE_DIR=str(tmp_path))
     assert any(tmp_path.rglob("*.nbi"))
-    assert runs[0] == runs[1]
+    warm, _ = run("-c", GRADIENTS, NUMBA_CACHE_DIR=str(tmp_path))
+    assert cold == warm

@@ -1,8 +1,4 @@
-"""Batch norm by TensorFlow's one operation for it, where Keras takes a dozen.
-
-`FusedBatchNormV3` runs in oneDNN on a CPU, forward and backward; in inference TensorFlow also joins
-it to the convolution before it.
-"""
+"""Batch norm by TensorFlow's one operation for it, where Keras takes a dozen."""
 
 from typing import Any
 

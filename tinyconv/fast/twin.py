@@ -1,6 +1,7 @@
 """The fast twin of a net: the same weights, with chains of blocks as one operation."""
 
 import itertools
+from typing import Any
 
 import keras
 
@@ -72,18 +73,20 @@ def _fused(model: keras.Model) -> tuple[dict, dict]:
             chains[name] = chains.pop(before.name) + chains[name]
     fused = {name: Fused(parts, f"{name}_fused") for name, parts in chains.items()}
     sources = {name: parts[0][1][parts[0][0].roles[0]].input for name, parts in chains.items()}
-    norms = [layer for layer in layers.values() if OneBatchNorm.fits(layer)]
-    fused |= {layer.name: OneBatchNorm(layer) for layer in norms}
-    sources |= {layer.name: layer.input for layer in norms}
-    return fused, sources
+    norms, inputs = _singles(model, OneBatchNorm)
+    return fused | norms, sources | inputs
 
 
 def _shifted(model: keras.Model) -> tuple[dict, dict]:
-    """The same of single convolutions."""
     from tinyconv.fast.shifted import Shifted
 
-    layers = [layer for layer in _used_once(model) if Shifted.fits(layer)]
-    return {x.name: Shifted(x) for x in layers}, {x.name: x.input for x in layers}
+    return _singles(model, Shifted)
+
+
+def _singles(model: keras.Model, kind: Any) -> tuple[dict, dict]:
+    """The same of single layers for which a `kind` may stand."""
+    layers = [layer for layer in _used_once(model) if kind.fits(layer)]
+    return {x.name: kind(x) for x in layers}, {x.name: x.input for x in layers}
 
 
 def twin(model: keras.Model) -> keras.Model:
