@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -229,7 +230,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     shutil.rmtree(folder / "blue")
     arguments = ("--model", model, "--freeze", "--data", folder, "--epoch", 4, "--batch", 4)
     printed, _ = run("train.py", *arguments, "--out", tmp_path / "runs")
-    assert "a new head for 2 classes in place of 3" in printed
+    assert "a new head for 2 classes in place of others" in printed
     tuned = only_run(tmp_path / "runs")
     assert tuned.name.endswith("-cifar10_tiny_half-photos")
     assert json.loads((tuned / "report.json").read_text())["recipe"]["name"] == "finetune"
@@ -242,16 +243,29 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     assert len(history(tuned)) == 5
 
 
-def test_fine_tuning_all_of_a_model_starts_from_its_weights(trained, npz, tmp_path):
-    made = training.Run(str(trained[0] / "model.keras"), str(npz), "finetune", 1, 48, False)
-    monkey = training.replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipes.RECIPES, "finetune", monkey)
-        tuned = training.train(made, tmp_path)
-    before, after = (keras.saving.load_model(f / "model.keras") for f in (trained[0], tuned))
-    assert len(before.weights) == len(after.weights)
-    for old, new in zip(before.weights, after.weights, strict=True):
-        np.testing.assert_allclose(old.numpy(), new.numpy(), atol=1e-6, err_msg=old.path)
+@pytest.mark.parametrize("classes", ["the same", "others", "unknown"])
+def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_classes(
+    classes, trained, npz, tmp_path, monkeypatch
+):
+    model = trained[0] / "model.keras"
+    if classes == "others":
+        with np.load(npz) as file:
+            arrays = dict(file) | {"class_names": ["cat", "dog", "eel"]}
+        npz = tmp_path / "other.npz"
+        np.savez(npz, **arrays)
+    if classes == "unknown":
+        model = Path(shutil.copy(model, tmp_path))
+    still = training.replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
+    monkeypatch.setitem(recipes.RECIPES, "finetune", still)
+    made = training.Run(str(model), str(npz), "finetune", 1, 48, False)
+    tuned = training.train(made, tmp_path / "runs")
+    before, after = (keras.saving.load_model(f).weights for f in (model, tuned / "model.keras"))
+    assert len(before) == len(after)
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        expected = old.numpy()
+        if classes != "the same" and index >= len(before) - 2:
+            expected = np.zeros_like(expected)
+        np.testing.assert_allclose(new.numpy(), expected, atol=1e-6, err_msg=old.path)
 
 
 def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
+from tinyconv.trained import Trained, open_model
 
 CHECKPOINT = "checkpoint.npz"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
@@ -36,10 +37,10 @@ STALE = 0.01  # how much of a batch norm's statistics may be from before the wei
 class Run:
     """What makes one training: the same `Run` on the same machine gives the same figures.
 
-    `model` is a net by name, or a `.keras` file to start from, with a new head if the data has
-    another number of classes; with `freeze` the head alone is trained. `fast` trains by what
-    `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted convolutions by
-    JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them.
+    `model` is a net by name, or a `.keras` file to start from, with a new head unless the report
+    beside it names the classes of the data; with `freeze` the head alone is trained. `fast` trains
+    by what `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted
+    convolutions by JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them.
     """
 
     model: str
@@ -85,9 +86,9 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
     if not hosts or hosts.index == 0:
         check_writable(out)
     devices = Devices(run.tpu, run.devices, hosts)
-    trained = registry.open_model(Path(run.model)) if run.model.endswith(".keras") else None
+    trained = open_model(run.model) if run.model.endswith(".keras") else None
     dataset = _load(run, trained, devices)
-    name = trained.name if trained else run.model
+    name = trained.model.name if trained else run.model
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         folder = _new_folder(folder)
@@ -125,7 +126,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         check_writable(folder)
         remove_partial(folder)
     devices = Devices(run.tpu, run.devices, hosts)
-    trained = registry.open_model(folder / "model.keras")
+    trained = open_model(str(folder / "model.keras"))
     dataset = _load(run, trained, devices)
     if images != dataset.counts():
         raise InputError(
@@ -138,9 +139,9 @@ def _number(text: str) -> float | int:
     return int(text) if text.isdigit() else float(text)
 
 
-def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
+def _load(run: Run, trained: Trained | None, devices: Devices) -> data.Dataset:
     if trained:
-        height, width, _ = trained.input_shape[1:]
+        height, width, _ = trained.model.input_shape[1:]
     else:
         height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
@@ -155,12 +156,15 @@ def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Datas
             f"multiple of {devices.count}."
         )
     if devices.hosts > 1:
-        _check_agreement(run, dataset, devices)
+        _check_agreement(run, trained, dataset, devices)
     return dataset
 
 
-def _check_agreement(run: Run, dataset: data.Dataset, devices: Devices) -> None:
-    started = (asdict(run), dataset.counts(), dataset.train.labels.tolist())
+def _check_agreement(
+    run: Run, trained: Trained | None, dataset: data.Dataset, devices: Devices
+) -> None:
+    known = trained and trained.class_names
+    started = (asdict(run), known, dataset.counts(), dataset.train.labels.tolist())
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts were started with other arguments or data than one another.")
 
@@ -184,7 +188,7 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        trained: keras.Model | None,
+        trained: Trained | None,
         dataset: data.Dataset,
         devices: Devices,
         folder: Path,
@@ -221,18 +225,22 @@ class _Training:
                 steps_per_execution=devices.steps_per_execution(len(self.batches)),
             )
 
-    def _build(self, trained: keras.Model | None) -> keras.Model:
-        classes = len(self.dataset.class_names)
+    def _build(self, trained: Trained | None) -> keras.Model:
+        names = self.dataset.class_names
         if trained is None:
             return registry.create_model(
-                self.run.model, classes, self.dataset.train.images.shape[1:]
+                self.run.model, len(names), self.dataset.train.images.shape[1:]
             )
-        before = trained.output_shape[-1]
-        if before == classes:
-            return trained
-        print(f"{self.run.model}: a new head for {classes} classes in place of {before}")
-        head = keras.layers.Dense(classes, dtype="float32", name="head_dense")
-        return keras.Model(trained.input, head(trained.layers[-1].input), name=trained.name)
+        before = trained.model
+        if trained.class_names == tuple(names):
+            return before
+        others = "others" if trained.class_names else "classes without names"
+        print(f"{self.run.model}: a new head for {len(names)} classes in place of {others}")
+        # Zeros: wrong answers that are sure of themselves would undo what is below the head.
+        head = keras.layers.Dense(
+            len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
+        )
+        return keras.Model(before.input, head(before.layers[-1].input), name=before.name)
 
     def go(self, history: list[dict]) -> Path:
         done = self._restore(history) if history else 0
