@@ -39,6 +39,8 @@ def test_pretrained_is_the_file_to_the_bit():
     ours = create_model(NET, pretrained=True)
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+    rates = [[x.rate for x in net.layers if hasattr(x, "rate")] for net in (ours, theirs)]
+    assert rates[0] == rates[1] == [0.0] * 8  # trained without dropout
 
 
 def test_pretrained_under_another_head_and_at_another_size():

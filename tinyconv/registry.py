@@ -168,9 +168,9 @@ def create_model(
         num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
             Default: as in the net's source, or as the model that ships has it.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
-        pretrained: True for the weights that ship with tinyconv, or a `.safetensors` or `.pt` file
-            of the net's PyTorch original. Their head is left out where it has another number of
-            classes.
+        pretrained: True for the weights that ship with tinyconv, with the dropout that they were
+            trained with, or a `.safetensors` or `.pt` file of the net's PyTorch original. Their
+            head is left out where it has another number of classes.
 
     Returns:
         A functional model from raw RGB images in 0..255, of any integer or float type and of shape
@@ -208,8 +208,11 @@ def create_model(
         ) from error
     if source:
         for layer in model.layers:
+            before = source.get_layer(layer.name)
             if layer is not model.layers[-1] or source.output_shape == model.output_shape:
-                layer.set_weights(source.get_layer(layer.name).get_weights())
+                layer.set_weights(before.get_weights())
+            if hasattr(layer, "rate"):
+                layer.rate = before.rate
     elif isinstance(pretrained, str | Path):
         from tinyconv import weights
 

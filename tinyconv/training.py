@@ -206,14 +206,14 @@ class _Training:
         random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
         kind = "Categorical" if self.mixup else "SparseCategorical"
         self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
+        for layer in self.net.layers if self.recipe.dropout is not None else ():
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = self.recipe.dropout
         with devices.scope():
             optimizer = recipes.optimizer(self.recipe, len(self.batches) * run.epochs)
             self.copy = devices.clone(self.net, run.mixed)
             for layer in self.copy.layers[:-1] if run.freeze else ():
                 layer.trainable = False
-            for layer in self.copy.layers if self.recipe.dropout is not None else ():
-                if isinstance(layer, keras.layers.Dropout):
-                    layer.rate = self.recipe.dropout
             fast = run.fast and devices.can_fuse(run.mixed)
             self.model = twin(self.copy) if fast else self.copy
             self.judge = twin(self.net) if fast else self.net
