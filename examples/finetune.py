@@ -16,9 +16,10 @@ train, test = keras.utils.image_dataset_from_directory(
     folder, image_size=(32, 32), batch_size=16, validation_split=0.2, subset="both", seed=0
 )
 classes = train.class_names
-model = tinyconv.create_model("cifar10_tiny", num_classes=len(classes), pretrained=True)
+body = tinyconv.create_model("cifar10_tiny", num_classes=0, pretrained=True)
+head = keras.layers.Dense(len(classes))
+model = keras.Model(body.input, head(body.output))
 
-head = model.layers[-1]
 for trainable, learning_rate in ((False, 1e-2), (True, 3e-4)):  # the new head first, then all
     for layer in model.layers:
         layer.trainable = trainable or layer is head

@@ -8,10 +8,12 @@ anything would change.
 """
 
 import argparse
+import csv
 import json
+import math
 from pathlib import Path
 
-from tinyconv import atomic, cli, registry, trained
+from tinyconv import atomic, cli, recipes, registry, trained
 from tinyconv.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -56,10 +58,25 @@ def checksums(reports: dict[str, dict]) -> str:
     return "".join(f"{trained.sha256(MODELS / file)}  {file}\n" for file in files)
 
 
+def strays(name: str, report: dict) -> str:
+    """Up to where the learning rates are not those of one run of this length, if any are."""
+    run, recipe = report["run"], recipes.find(report["run"]["recipe"])
+    steps = math.ceil(report["images"]["train"] / run["batch_size"])
+    optimizer = recipes.optimizer(recipe, steps * run["epochs"])
+    with (MODELS / name / "history.csv").open(encoding="utf-8") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    last = 0
+    for epoch, rate in enumerate(rates, 1):
+        optimizer.iterations.assign(epoch * steps)
+        if abs(rate - float(optimizer.learning_rate)) > 0.01 * recipe.learning_rate:
+            last = epoch
+    return f" The first {last} had the learning rates of a run of another length." if last else ""
+
+
 def card(name: str, report: dict) -> str:
     """What a person should know before using the model."""
     net, run, recipe = registry.find(name), report["run"], report["recipe"]
-    classes = report["classes"]
+    classes, cores = report["classes"], report["machine"]["cores"]
     by_class = {label: report["test_by_class"][label] for label in classes}
     weakest = min(classes, key=lambda label: by_class[label]["recall"])
     augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
@@ -99,8 +116,8 @@ model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 {recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
 - **Length**: {report["epochs"]} epochs\
 {f" of the recipe's {recipe['epochs']}" if short else ""}, \
-{report["timing"]["seconds_total"] / 3600:.1f} hours. **Seed**: {run["seed"]}.
-- **Machine**: {report["machine"]["cores"]} cores of {report["machine"]["processor"]}\
+{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)} **Seed**: {run["seed"]}.
+- **Machine**: {cores} CPU core{"s" * (cores > 1)} of {report["machine"]["processor"]}\
 {"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
 - `history.csv` is the log, epoch by epoch; `report.json` holds every figure, to the last digit.
 

@@ -218,6 +218,13 @@ def dense_alone(path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
 
 
+def softmax_of_two(place, npz):
+    """Train on three classes from a model of two that does not end in a Dense layer."""
+    layers = (keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Softmax())
+    keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(place / "two.keras")
+    return training("--model", "two.keras")(place, npz)
+
+
 NOT_AN_NPZ = "is not an .npz file of plain arrays; make it by np.savez."
 NOT_A_MODEL = "cannot be opened as a Keras model."
 NOT_AN_IMAGE = "cannot be read as an image; replace or remove it."
@@ -269,6 +276,10 @@ REFUSED = {
     "evaluate nothing": (tool("evaluate", "gone.keras"), "There is no file gone.keras."),
     "evaluate a text": (tool("evaluate", ROOT / "README.md"), f"README.md {NOT_A_MODEL}"),
     "other classes": (tool("evaluate", "NET", "--data", "NPZ"), "has 10 classes, but"),
+    "classes of other names": (
+        tool("evaluate", "cifar10_tiny", "--data", "digits"),
+        "The classes of cifar10_tiny are not those of digits, by their names.",
+    ),
     "list what is not": (tool("list", "tinyest*"), "Unknown net 'tinyest*'"),
     "predict by an unknown net": (
         tool("predict", "tinyest", "x.png"),
@@ -285,7 +296,7 @@ REFUSED = {
     ),
     "export over a folder": (
         tool("export", "NET", "--to", "savedmodel", "--out", "PLACE"),
-        "is a folder that is there already; remove it",
+        "is there already; remove it or choose",
     ),
     "export into /proc": (
         tool("export", "NET", "--to", "savedmodel", "--out", "/proc/1/x"),
@@ -368,9 +379,13 @@ REFUSED = {
     # trained models
     "a model of text": (keras_file(b"not a model"), NOT_A_MODEL),
     "a model cut short": (keras_file(cut(dense_alone, 0.7)), NOT_A_MODEL),
-    "a model of no images": (keras_file(dense_alone), "is not a model from images of one size"),
+    "a model of no images": (keras_file(dense_alone), "is not a model from RGB images of one size"),
     "code in a model": (keras_file(hostile_lambda), NOT_A_MODEL),
     "a function as a layer": (keras_file(hostile_class), NOT_A_MODEL),
+    "a softmax for a head": (
+        softmax_of_two,
+        "two.keras tells 2 classes apart, not 3, and ends in Softmax; only a Dense layer",
+    ),
     # weights
     "safetensors of text": (safetensors(b"not tensors at all"), "is damaged or not a"),
     "safetensors of a long header": (safetensors(struct.pack("<Q", 2**60)), "is damaged or not a"),

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 
 from tinyconv import cli, create_model
@@ -12,6 +13,14 @@ def test_summary(capsys):
     command("summary", "cifar10_tiny")
     *_, last = capsys.readouterr().out.splitlines()
     assert last.split() == ["cifar10_tiny", "170,282", "100.00%", "34,768,128"]
+
+
+def test_summary_of_a_model_of_ones_own(tmp_path, capsys):
+    layers = (keras.layers.Flatten(), keras.layers.Dense(2))
+    keras.Sequential([keras.Input((2, 2, 3)), *layers]).save(tmp_path / "mine.keras")
+    command("summary", tmp_path / "mine.keras")
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1] for row in rows[-3:-1]] == ["Flatten", "Dense"]
 
 
 def test_evaluate(npz, tmp_path, capsys):

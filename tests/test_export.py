@@ -134,7 +134,7 @@ def test_onnx(name, tmp_path):
 def test_savedmodel(tmp_path):
     check = export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
     assert check.difference < 1e-5 and check.size > 4 * 48_794
-    with pytest.raises(InputError, match="is a folder that is there already"):
+    with pytest.raises(InputError, match="is there already; remove it"):
         export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
 
 

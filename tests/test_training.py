@@ -230,7 +230,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     shutil.rmtree(folder / "blue")
     arguments = ("--model", model, "--freeze", "--data", folder, "--epoch", 4, "--batch", 4)
     printed, _ = run("train.py", *arguments, "--out", tmp_path / "runs")
-    assert "a new head for 2 classes in place of others" in printed
+    assert "a new head for these 2 classes, for it knows others" in printed
     tuned = only_run(tmp_path / "runs")
     assert tuned.name.endswith("-cifar10_tiny_half-photos")
     assert json.loads((tuned / "report.json").read_text())["recipe"]["name"] == "finetune"
@@ -287,10 +287,19 @@ def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monke
     assert statistics_off(1.0, tmp_path / "left") > 0.1
 
 
-def test_frozen_batch_statistics_stay(npz, tmp_path):
+def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
+    source = tmp_path / "mine.keras"
+    layers = (keras.layers.Flatten(), keras.layers.Dense(9), keras.layers.Dense(2))
+    keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(source)
+    tuned = training.train(training.Run(str(source), str(npz), "finetune", 1, 16, False), tmp_path)
+    assert keras.saving.load_model(tuned / "model.keras").output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "tiniest"])  # the latter averages the weights
+def test_frozen_batch_statistics_stay(recipe, npz, tmp_path):
     source = tmp_path / "resnet20.keras"
     registry.create_model("resnet20", 3).save(source)
-    frozen = training.Run(str(source), str(npz), "finetune", 1, 16, False, freeze=True)
+    frozen = training.Run(str(source), str(npz), recipe, 1, 16, False, freeze=True)
     tuned = training.train(frozen, tmp_path)
     before, after = (keras.saving.load_model(f) for f in (source, tuned / "model.keras"))
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
@@ -395,6 +404,12 @@ SPOILT = {
             (f / "report.json").read_bytes().replace(b'"train": 48', b'"train": 9'),
         ),
         "images when",
+    ),
+    "other classes": (
+        lambda f: spoil(
+            f, "report.json", (f / "report.json").read_bytes().replace(b'"green"', b'"grey"', 1)
+        ),
+        "had other classes when",
     ),
     "no epoch": (lambda f: spoil(f, "history.csv", b"epoch,loss\n"), "is not a run folder"),
     "data gone": (

@@ -146,6 +146,13 @@ def test_a_net_with_a_layer_more_is_refused():
         weights.load_torch(longer, state)
 
 
+def test_a_net_is_made_for_as_many_classes_as_its_weights_know(tmp_path):
+    file = tmp_path / "net.safetensors"
+    weights.save_torch(create_model("tiniest", num_classes=7), file)
+    assert create_model("tiniest", pretrained=file).output_shape == (None, 7)
+    assert create_model("tiniest", num_classes=5, pretrained=file).output_shape == (None, 5)
+
+
 def test_a_net_without_its_head_takes_no_head():
     state, _ = golden("tiniest")
     body = create_model("tiniest", num_classes=0)

@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     command = commands.add_parser("evaluate", help="accuracy of a trained model, class by class")
     command.add_argument("model", help=trained)
-    command.add_argument("--data", default="cifar10", help="as for train.py (cifar10)")
+    command.add_argument("--data", help="as for train.py (what the model was trained on)")
     command.set_defaults(main=evaluate)
 
     command = commands.add_parser("export", help="a trained model for phones, browsers and C++")
@@ -153,17 +153,20 @@ def predict(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     from tinyconv import trained
 
-    model = trained.open_model(args.model).model
+    opened = trained.open_model(args.model)
+    model, spec = opened.model, args.data or opened.data or "cifar10"
     from tinyconv import data, report
     from tinyconv.devices import Devices
     from tinyconv.fast.twin import twin
 
-    dataset = data.load(args.data, model.input_shape[1:3])
+    dataset = data.load(spec, model.input_shape[1:3])
     classes = model.output_shape[-1]
     if classes != len(dataset.class_names):
         raise InputError(
-            f"{args.model} has {classes} classes, but {args.data} has {len(dataset.class_names)}."
+            f"{args.model} has {classes} classes, but {spec} has {len(dataset.class_names)}."
         )
+    if opened.class_names not in (None, dataset.class_names):
+        raise InputError(f"The classes of {args.model} are not those of {spec}, by their names.")
     fast = twin(model) if Devices().can_fuse(mixed=False) else model
     print(f"\n{report.evaluate(fast, dataset.test).text(dataset.class_names)}")
 
@@ -206,8 +209,7 @@ def convert(args: argparse.Namespace) -> None:
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
-        classes = weights.num_classes(args.net, weights.read(args.source))
-        model = registry.create_model(args.net, classes, pretrained=args.source)
+        model = registry.create_model(args.net, pretrained=args.source)
         with atomic.replacing(args.target) as partial:
             model.save(partial)
     else:

@@ -112,13 +112,14 @@ def check_path(path: Path, form: Format) -> None:
     """Make sure that a file of the format `form` can be written to `path`.
 
     Raises:
-        InputError: it ends otherwise, is a folder, or its folder cannot be written to.
+        InputError: it ends otherwise, is a folder, or a file where a folder is to be, or cannot be
+            written there.
     """
     _, dot, suffix = form.tail.partition(".")
     if dot and path.suffix != dot + suffix:
         raise InputError(f"{path} must end in .{suffix}.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder that is there already; remove it or choose another.")
+    if path.is_dir() or (path.exists() and not dot):
+        raise InputError(f"{path} is there already; remove it or choose another.")
     atomic.check_writable(path.parent)
 
 

@@ -150,8 +150,9 @@ def open_model(path: Path) -> keras.Model:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:
         raise InputError(f"{path} cannot be opened as a Keras model.") from error
-    if len(model.input_shape) != 4 or None in model.input_shape[1:] or len(model.output_shape) != 2:
-        raise InputError(f"{path} is not a model from images of one size to logits.")
+    shape = model.input_shape
+    if len(shape) != 4 or None in shape[1:] or shape[3] != 3 or len(model.output_shape) != 2:
+        raise InputError(f"{path} is not a model from RGB images of one size to logits.")
     return model
 
 
@@ -166,7 +167,7 @@ def create_model(
     Args:
         name: one of `list_models()`.
         num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
-            Default: as in the net's source, or as the model that ships has it.
+            Default: as the pretrained weights have it, or else as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
         pretrained: True for the weights that ship with tinyconv, with the dropout that they were
             trained with, or a `.safetensors` or `.pt` file of the net's PyTorch original. Their
@@ -186,8 +187,17 @@ def create_model(
         from tinyconv import trained
 
         source = open_model(trained.path(name))
+    state = None
+    if isinstance(pretrained, str | Path):
+        from tinyconv import weights
+
+        state = weights.read(Path(pretrained))
     if num_classes is None:
-        num_classes = source.output_shape[-1] if source else net.num_classes
+        num_classes = net.num_classes
+        if source:
+            num_classes = source.output_shape[-1]
+        elif state is not None:
+            num_classes = weights.num_classes(name, state)
     shape = net.input_shape if input_shape is None else input_shape
     if not isinstance(num_classes, Integral) or num_classes < 0:
         raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
@@ -209,14 +219,11 @@ def create_model(
     if source:
         for layer in model.layers:
             before = source.get_layer(layer.name)
-            if layer is not model.layers[-1] or source.output_shape == model.output_shape:
+            if layer.name != "head_dense" or source.output_shape == model.output_shape:
                 layer.set_weights(before.get_weights())
             if hasattr(layer, "rate"):
                 layer.rate = before.rate
-    elif isinstance(pretrained, str | Path):
-        from tinyconv import weights
-
-        state = weights.read(Path(pretrained))
+    elif state is not None:
         whole = weights.num_classes(name, state) == num_classes
         (weights.load_torch if whole else weights.load_body)(model, state)
     return model

@@ -122,7 +122,9 @@ def summary(model: keras.Model) -> str:
 
     whole = parameters(model)
     rows = [("layer", "type", "input", "output", "parameters", "share", "multiply-adds")]
-    for layer in model.layers[1:]:
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
         own, count = parameters(layer), layer_macs(layer)
         rows.append(
             (

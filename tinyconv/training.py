@@ -88,11 +88,12 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
     devices = Devices(run.tpu, run.devices, hosts)
     trained = open_model(run.model) if run.model.endswith(".keras") else None
     dataset = _load(run, trained, devices)
-    name = trained.model.name if trained else run.model
+    start = _with_head(trained, dataset.class_names, run.model) if trained else None
+    name = start.name if start else run.model
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         folder = _new_folder(folder)
-    return _Training(run, trained, dataset, devices, folder).go(history=[])
+    return _Training(run, start, dataset, devices, folder).go(history=[])
 
 
 def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) -> Path:
@@ -107,7 +108,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
     """
     try:
         facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        run, images = Run(**facts["run"]), facts["images"]
+        run, images, classes = Run(**facts["run"]), facts["images"], facts["classes"]
         with (folder / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         history = [{key: _number(value) for key, value in row.items()} for row in rows]
@@ -132,7 +133,9 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         raise InputError(
             f"{run.data} had {images} images when {folder} was started, and has {dataset.counts()}."
         )
-    return _Training(run, trained, dataset, devices, folder).go(history)
+    if classes != list(dataset.class_names):
+        raise InputError(f"{run.data} had other classes when {folder} was started.")
+    return _Training(run, trained.model, dataset, devices, folder).go(history)
 
 
 def _number(text: str) -> float | int:
@@ -169,6 +172,27 @@ def _check_agreement(
         raise InputError("The hosts were started with other arguments or data than one another.")
 
 
+def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Model:
+    """The model, with a new head unless its own is known to be for these classes."""
+    model, last = trained.model, trained.model.layers[-1]
+    if trained.class_names == names:
+        return model
+    if not isinstance(last, keras.layers.Dense):
+        if model.output_shape[-1] == len(names):
+            return model
+        raise InputError(
+            f"{file} tells {model.output_shape[-1]} classes apart, not {len(names)}, and ends in "
+            f"{type(last).__name__}; only a Dense layer is replaced by a new head."
+        )
+    why = "it knows others" if trained.class_names else "nothing says what its own are"
+    print(f"{file}: a new head for these {len(names)} classes, for {why}")
+    # Zeros: wrong answers that are sure of themselves would undo what is below the head.
+    head = keras.layers.Dense(
+        len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
+    )
+    return keras.Model(model.inputs[0], head(last.input), name=model.name)
+
+
 def _drops_remainder(run: Run, devices: Devices) -> bool:
     return recipes.find(run.recipe).drop_remainder or devices.kind == "tpu" or devices.count > 1
 
@@ -188,7 +212,7 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        trained: Trained | None,
+        trained: keras.Model | None,
         dataset: data.Dataset,
         devices: Devices,
         folder: Path,
@@ -225,22 +249,10 @@ class _Training:
                 steps_per_execution=devices.steps_per_execution(len(self.batches)),
             )
 
-    def _build(self, trained: Trained | None) -> keras.Model:
-        names = self.dataset.class_names
-        if trained is None:
-            return registry.create_model(
-                self.run.model, len(names), self.dataset.train.images.shape[1:]
-            )
-        before = trained.model
-        if trained.class_names == tuple(names):
-            return before
-        others = "others" if trained.class_names else "classes without names"
-        print(f"{self.run.model}: a new head for {len(names)} classes in place of {others}")
-        # Zeros: wrong answers that are sure of themselves would undo what is below the head.
-        head = keras.layers.Dense(
-            len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
+    def _build(self, trained: keras.Model | None) -> keras.Model:
+        return trained or registry.create_model(
+            self.run.model, len(self.dataset.class_names), self.dataset.train.images.shape[1:]
         )
-        return keras.Model(before.input, head(before.layers[-1].input), name=before.name)
 
     def go(self, history: list[dict]) -> Path:
         done = self._restore(history) if history else 0
@@ -337,7 +349,7 @@ class _Training:
         self.net.set_weights(self.copy.get_weights())
         self.copy.set_weights(raw)
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
-        if norms:
+        if norms and not self.run.freeze:
             # The running statistics are those of the weights as they were, not of their average.
             renewals = math.log(STALE) / math.log(max(norm.momentum for norm in norms))
             for index in range(math.ceil(renewals)):
