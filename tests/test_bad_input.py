@@ -218,11 +218,15 @@ def dense_alone(path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
 
 
-def softmax_of_two(place, npz):
-    """Train on three classes from a model of two that does not end in a Dense layer."""
-    layers = (keras.layers.Flatten(), keras.layers.Dense(2), keras.layers.Softmax())
-    keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(place / "two.keras")
-    return training("--model", "two.keras")(place, npz)
+def two_classes(end):
+    """Train on three classes from a model of two that ends otherwise than in a Dense layer."""
+
+    def prepare(place, npz):
+        layers = (keras.layers.Flatten(), keras.layers.Dense(2), end)
+        keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(place / "two.keras")
+        return training("--model", "two.keras")(place, npz)
+
+    return prepare
 
 
 NOT_AN_NPZ = "is not an .npz file of plain arrays; make it by np.savez."
@@ -382,9 +386,14 @@ REFUSED = {
     "a model of no images": (keras_file(dense_alone), "is not a model from RGB images of one size"),
     "code in a model": (keras_file(hostile_lambda), NOT_A_MODEL),
     "a function as a layer": (keras_file(hostile_class), NOT_A_MODEL),
-    "a softmax for a head": (
-        softmax_of_two,
-        "two.keras tells 2 classes apart, not 3, and ends in Softmax; only a Dense layer",
+    "no head to replace": (
+        two_classes(keras.layers.LeakyReLU()),
+        "two.keras tells 2 classes apart, not 3, and ends in LeakyReLU; only a Dense layer",
+    ),
+    "a softmax in the model": (two_classes(keras.layers.Softmax()), "two.keras ends in a softmax"),
+    "a softmax in the head": (
+        two_classes(keras.layers.Dense(2, activation="softmax")),
+        "two.keras ends in a softmax",
     ),
     # weights
     "safetensors of text": (safetensors(b"not tensors at all"), "is damaged or not a"),

@@ -153,6 +153,10 @@ def open_model(path: Path) -> keras.Model:
     shape = model.input_shape
     if len(shape) != 4 or None in shape[1:] or shape[3] != 3 or len(model.output_shape) != 2:
         raise InputError(f"{path} is not a model from RGB images of one size to logits.")
+    last = model.layers[-1]
+    softmax = getattr(last, "activation", None) is keras.activations.softmax
+    if softmax or isinstance(last, keras.layers.Softmax):
+        raise InputError(f"{path} ends in a softmax, which must go: logits are wanted.")
     return model
 
 

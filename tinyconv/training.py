@@ -166,10 +166,11 @@ def _load(run: Run, trained: Trained | None, devices: Devices) -> data.Dataset:
 def _check_agreement(
     run: Run, trained: Trained | None, dataset: data.Dataset, devices: Devices
 ) -> None:
-    known = trained and trained.class_names
+    weights = trained and [zlib.crc32(weight) for weight in trained.model.get_weights()]
+    known = trained and (trained.class_names, weights)
     started = (asdict(run), known, dataset.counts(), dataset.train.labels.tolist())
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
-        raise InputError("The hosts were started with other arguments or data than one another.")
+        raise InputError("The hosts differ in their arguments, models or data.")
 
 
 def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Model:
@@ -229,7 +230,10 @@ class _Training:
         self.mixup = self.augment and self.recipe.mixup > 0
         random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
         kind = "Categorical" if self.mixup else "SparseCategorical"
-        self.net = self._build(trained)  # evaluated and saved: float32, averaged under EMA
+        # Evaluated and saved: float32, averaged under EMA.
+        self.net = trained or registry.create_model(
+            run.model, len(dataset.class_names), dataset.train.images.shape[1:]
+        )
         for layer in self.net.layers if self.recipe.dropout is not None else ():
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = self.recipe.dropout
@@ -248,11 +252,6 @@ class _Training:
                 jit_compile=devices.jit_compile,
                 steps_per_execution=devices.steps_per_execution(len(self.batches)),
             )
-
-    def _build(self, trained: keras.Model | None) -> keras.Model:
-        return trained or registry.create_model(
-            self.run.model, len(self.dataset.class_names), self.dataset.train.images.shape[1:]
-        )
 
     def go(self, history: list[dict]) -> Path:
         done = self._restore(history) if history else 0
