@@ -33,7 +33,7 @@ from tinyconv.recipes import RECIPES
 ROOT = Path(__file__).parents[1]
 LOGS = {  # of cifar10_tiny on CIFAR-10, by recipe
     "cifar10_tiny": ROOT / "docs" / "recipes" / "cifar10_tiny.csv",
-    "muon": ROOT / "models" / "cifar10_tiny" / "history.csv",
+    "muon": ROOT / "docs" / "recipes" / "muon.csv",
 }
 
 SOFT, GREEN, AMBER = "#656d76", "#2a9d8f", "#e09f3e"

@@ -136,6 +136,9 @@ def test_savedmodel(tmp_path):
     assert check.difference < 1e-5 and check.size > 4 * 48_794
     with pytest.raises(InputError, match="is there already; remove it"):
         export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is there already; remove it"):
+        export.check_path(tmp_path / "file", export.find("savedmodel"))
 
 
 @pytest.mark.parametrize(

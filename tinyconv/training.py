@@ -168,18 +168,23 @@ def _check_agreement(
 ) -> None:
     weights = trained and [zlib.crc32(weight) for weight in trained.model.get_weights()]
     known = trained and (trained.class_names, weights)
-    started = (asdict(run), known, dataset.counts(), dataset.train.labels.tolist())
+    labels = dataset.train.labels.tolist()
+    started = (asdict(run), known, dataset.class_names, dataset.counts(), labels)
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts differ in their arguments, models or data.")
 
 
 def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Model:
-    """The model, with a new head unless its own is known to be for these classes."""
+    """The model, with a new head unless its own is known to be for these classes.
+
+    Only a Dense layer at the end is replaced.
+    """
     model, last = trained.model, trained.model.layers[-1]
     if trained.class_names == names:
         return model
     if not isinstance(last, keras.layers.Dense):
         if model.output_shape[-1] == len(names):
+            print(f"{file}: its head is kept, for it ends in {type(last).__name__}, not in Dense")
             return model
         raise InputError(
             f"{file} tells {model.output_shape[-1]} classes apart, not {len(names)}, and ends in "
