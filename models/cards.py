@@ -60,7 +60,7 @@ def checksums(reports: dict[str, dict]) -> str:
 
 def strays(name: str, report: dict) -> str:
     """Up to where the learning rates are not those of one run of this length, if any are."""
-    run, recipe = report["run"], recipes.find(report["run"]["recipe"])
+    run, recipe = report["run"], recipes.Recipe(**report["recipe"])
     steps = math.ceil(report["images"]["train"] / run["batch_size"])
     optimizer = recipes.optimizer(recipe, steps * run["epochs"])
     with (MODELS / name / "history.csv").open(encoding="utf-8") as file:

@@ -186,22 +186,19 @@ def create_model(
             weights ship for the net, or they are not the ones that shipped.
     """
     net = find(name)
-    source = None
+    source, state, known = None, None, net.num_classes
     if pretrained is True:
         from tinyconv import trained
 
         source = open_model(trained.path(name))
-    state = None
-    if isinstance(pretrained, str | Path):
+        known = source.output_shape[-1]
+    elif isinstance(pretrained, str | Path):
         from tinyconv import weights
 
         state = weights.read(Path(pretrained))
+        known = weights.num_classes(name, state)
     if num_classes is None:
-        num_classes = net.num_classes
-        if source:
-            num_classes = source.output_shape[-1]
-        elif state is not None:
-            num_classes = weights.num_classes(name, state)
+        num_classes = known
     shape = net.input_shape if input_shape is None else input_shape
     if not isinstance(num_classes, Integral) or num_classes < 0:
         raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
@@ -223,11 +220,10 @@ def create_model(
     if source:
         for layer in model.layers:
             before = source.get_layer(layer.name)
-            if layer.name != "head_dense" or source.output_shape == model.output_shape:
+            if layer.name != "head_dense" or known == num_classes:
                 layer.set_weights(before.get_weights())
             if hasattr(layer, "rate"):
                 layer.rate = before.rate
     elif state is not None:
-        whole = weights.num_classes(name, state) == num_classes
-        (weights.load_torch if whole else weights.load_body)(model, state)
+        (weights.load_torch if known == num_classes else weights.load_body)(model, state)
     return model

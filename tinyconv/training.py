@@ -87,8 +87,9 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
         check_writable(out)
     devices = Devices(run.tpu, run.devices, hosts)
     trained = open_model(run.model) if run.model.endswith(".keras") else None
-    dataset = _load(run, trained, devices)
+    dataset = _load(run, trained and trained.model, devices)
     start = _with_head(trained, dataset.class_names, run.model) if trained else None
+    _check_agreement(run, start, dataset, devices)
     name = start.name if start else run.model
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
@@ -127,7 +128,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         check_writable(folder)
         remove_partial(folder)
     devices = Devices(run.tpu, run.devices, hosts)
-    trained = open_model(str(folder / "model.keras"))
+    trained = registry.open_model(folder / "model.keras")
     dataset = _load(run, trained, devices)
     if images != dataset.counts():
         raise InputError(
@@ -135,16 +136,17 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         )
     if classes != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {folder} was started.")
-    return _Training(run, trained.model, dataset, devices, folder).go(history)
+    _check_agreement(run, trained, dataset, devices)
+    return _Training(run, trained, dataset, devices, folder).go(history)
 
 
 def _number(text: str) -> float | int:
     return int(text) if text.isdigit() else float(text)
 
 
-def _load(run: Run, trained: Trained | None, devices: Devices) -> data.Dataset:
+def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
     if trained:
-        height, width, _ = trained.model.input_shape[1:]
+        height, width, _ = trained.input_shape[1:]
     else:
         height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
     dataset = data.load(run.data, (height, width), run.holdout, run.seed)
@@ -158,18 +160,17 @@ def _load(run: Run, trained: Trained | None, devices: Devices) -> data.Dataset:
             f"The batch size is {run.batch_size}; on {devices.count} devices it must be a "
             f"multiple of {devices.count}."
         )
-    if devices.hosts > 1:
-        _check_agreement(run, trained, dataset, devices)
     return dataset
 
 
 def _check_agreement(
-    run: Run, trained: Trained | None, dataset: data.Dataset, devices: Devices
+    run: Run, start: keras.Model | None, dataset: data.Dataset, devices: Devices
 ) -> None:
-    weights = trained and [zlib.crc32(weight) for weight in trained.model.get_weights()]
-    known = trained and (trained.class_names, weights)
+    if devices.hosts == 1:
+        return
+    weights = start and [zlib.crc32(weight) for weight in start.get_weights()]
     labels = dataset.train.labels.tolist()
-    started = (asdict(run), known, dataset.class_names, dataset.counts(), labels)
+    started = (asdict(run), weights, dataset.class_names, dataset.counts(), labels)
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts differ in their arguments, models or data.")
 
