@@ -137,7 +137,7 @@ RECIPES = {
             name="finetune",
             source="tinyconv",
             expected="digits test accuracy after 3 epochs from models that ship: resnet20 98.78%, "
-            "cifar10_tiny 98.44%, cifar10_tiny_half 96.00%, tiniest 95.22% (seed 0)",
+            "cifar10_tiny 98.00%, cifar10_tiny_half 96.00%, tiniest 95.22% (seed 0)",
             epochs=5,
             batch_size=16,
             optimizer="adamw",
