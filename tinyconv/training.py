@@ -130,13 +130,13 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
     devices = Devices(run.tpu, run.devices, hosts)
     trained = registry.open_model(folder / "model.keras")
     dataset = _load(run, trained, devices)
+    _check_agreement(run, trained, dataset, devices)
     if images != dataset.counts():
         raise InputError(
             f"{run.data} had {images} images when {folder} was started, and has {dataset.counts()}."
         )
     if classes != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {folder} was started.")
-    _check_agreement(run, trained, dataset, devices)
     return _Training(run, trained, dataset, devices, folder).go(history)
 
 
