@@ -82,6 +82,13 @@ def report(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def origin(file: Path) -> dict[str, Any]:
+    """`file`, its sha256, and, from the report beside it, the run that made it and those before."""
+    known = report(file)
+    kept = {key: known[key] for key in ("run", "epochs", "started_from") if key in known}
+    return {"file": str(file), "sha256": sha256(file), **kept}
+
+
 def open_model(model: str) -> Trained:
     """Load a trained model.
 

@@ -27,7 +27,7 @@ from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
-from tinyconv.trained import Trained, open_model
+from tinyconv.trained import Trained, open_model, origin
 
 CHECKPOINT = "checkpoint.npz"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
@@ -94,7 +94,8 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         folder = _new_folder(folder)
-    return _Training(run, start, dataset, devices, folder).go(history=[])
+    started_from = origin(Path(run.model)) if trained else None
+    return _Training(run, start, dataset, devices, folder, started_from).go(history=[])
 
 
 def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) -> Path:
@@ -110,6 +111,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
     try:
         facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         run, images, classes = Run(**facts["run"]), facts["images"], facts["classes"]
+        started_from = facts.get("started_from")
         with (folder / "history.csv").open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         history = [{key: _number(value) for key, value in row.items()} for row in rows]
@@ -137,7 +139,7 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
         )
     if classes != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {folder} was started.")
-    return _Training(run, trained, dataset, devices, folder).go(history)
+    return _Training(run, trained, dataset, devices, folder, started_from).go(history)
 
 
 def _number(text: str) -> float | int:
@@ -223,8 +225,10 @@ class _Training:
         dataset: data.Dataset,
         devices: Devices,
         folder: Path,
+        started_from: dict[str, Any] | None,
     ):
         self.run, self.dataset, self.devices, self.folder = run, dataset, devices, folder
+        self.started_from = started_from
         self.recipe = recipes.find(run.recipe)
         self.batches = data.Batches(
             dataset.train,
@@ -385,6 +389,7 @@ class _Training:
             "run": asdict(self.run),
             "recipe": asdict(self.recipe),
             "command": " ".join(sys.argv),
+            "started_from": self.started_from,
             "epochs": len(history),
             "classes": list(self.dataset.class_names),
             "images": self.dataset.counts(),
