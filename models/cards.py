@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 from tinyconv import atomic, cli, recipes, registry, trained
@@ -73,6 +74,18 @@ def strays(name: str, report: dict) -> str:
     return f" The first {last} had the learning rates of a run of another length." if last else ""
 
 
+def line(report: dict) -> list[dict]:
+    """The run, and those whose models it and each before it started from, newest first.
+
+    Raises:
+        InputError: one started from a file of which nothing is known.
+    """
+    if "run" not in report:
+        raise InputError(f"{report['file']} had no report beside it when a run started from it.")
+    before = report.get("started_from")
+    return [report, *line(before)] if before else [report]
+
+
 def card(name: str, report: dict) -> str:
     """What a person should know before using the model."""
     net, run, recipe = registry.find(name), report["run"], report["recipe"]
@@ -82,6 +95,11 @@ def card(name: str, report: dict) -> str:
     augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
     versions = ", ".join(f"{k} {v}" for k, v in report["machine"]["versions"].items())
     short = report["epochs"] < recipe["epochs"]
+    earlier = "".join(
+        f" It started from a model (sha256 `{after['started_from']['sha256']}`) that had had "
+        f"{before['epochs']} epochs on {before['run']['data']} by `{before['run']['recipe']}`."
+        for after, before in pairwise(line(report))
+    )
     figures = "\n".join(
         f"| {part} | {report[part]['images']:,} | {report[part]['accuracy']:.2%} | "
         f"{report[part]['top5']:.2%} | {report[part]['loss']:.4f} |"
@@ -116,7 +134,8 @@ model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 {recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
 - **Length**: {report["epochs"]} epochs\
 {f" of the recipe's {recipe['epochs']}" if short else ""}, \
-{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)} **Seed**: {run["seed"]}.
+{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)}{earlier} \
+**Seed**: {run["seed"]}.
 - **Machine**: {cores} CPU core{"s" * (cores > 1)} of {report["machine"]["processor"]}\
 {"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
 - `history.csv` is the log, epoch by epoch; `report.json` holds every figure, to the last digit.
@@ -140,7 +159,8 @@ On the test images, class by class:
 - Its images were {height}x{width} pixels; a photograph is scaled down to that, and small things in
   it are gone.
 - The probabilities are those of a softmax, and were not calibrated.
-- It is one run with one seed{": less than its recipe asks for" if short else ""}.
+- It is one run with one seed{", after an earlier one" if earlier else ""}\
+{": less than its recipe asks for" if short else ""}.
 
 ## Licence, checksum
 
@@ -172,7 +192,8 @@ def nets(reports: dict[str, dict]) -> str:
         ours = "-"
         if name in reports:
             report = reports[name]
-            accuracy, epochs = report["test"]["accuracy"], report["epochs"]
+            accuracy = report["test"]["accuracy"]
+            epochs = " + ".join(str(run["epochs"]) for run in reversed(line(report)))
             ours = f"[{accuracy:.2%}](models/{name}/README.md) after {epochs} epochs"
             ours += "" if report["run"]["data"] == "cifar10" else f" on {report['run']['data']}"
         rows.append(

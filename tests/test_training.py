@@ -1,6 +1,7 @@
 """The main job, run as a user runs it."""
 
 import csv
+import hashlib
 import json
 import shutil
 import signal
@@ -233,7 +234,11 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     assert "a new head for these 2 classes, for it knows others" in printed
     tuned = only_run(tmp_path / "runs")
     assert tuned.name.endswith("-cifar10_tiny_half-photos")
-    assert json.loads((tuned / "report.json").read_text())["recipe"]["name"] == "finetune"
+    report = json.loads((tuned / "report.json").read_text())
+    assert report["recipe"]["name"] == "finetune"
+    parent = report["started_from"]
+    assert parent["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert parent["run"] == json.loads((trained[0] / "report.json").read_text())["run"]
     before, after = (keras.saving.load_model(f / "model.keras") for f in (trained[0], tuned))
     assert after.output_shape == (None, 2) and after.layers[-1].name == "head_dense"
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
@@ -241,6 +246,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     assert all(layer.trainable for layer in after.layers)
     run("train.py", "--resume", tuned, "--epoch", 5)
     assert len(history(tuned)) == 5
+    assert json.loads((tuned / "report.json").read_text())["started_from"] == parent
 
 
 @pytest.mark.parametrize("classes", ["the same", "others", "unknown"])

@@ -85,8 +85,8 @@ def report(file: Path) -> dict[str, Any]:
 def origin(file: Path) -> dict[str, Any]:
     """`file`, its sha256, and, from the report beside it, the run that made it and those before."""
     known = report(file)
-    kept = {key: known[key] for key in ("run", "epochs", "started_from") if key in known}
-    return {"file": str(file), "sha256": sha256(file), **kept}
+    kept = ("run", "epochs", "started_from")
+    return {"file": str(file), "sha256": sha256(file)} | {k: known[k] for k in kept if k in known}
 
 
 def open_model(model: str) -> Trained:
