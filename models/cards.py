@@ -11,7 +11,6 @@ import argparse
 import csv
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 
 from tinyconv import atomic, cli, recipes, registry, trained
@@ -71,19 +70,26 @@ def strays(name: str, report: dict) -> str:
         optimizer.iterations.assign(epoch * steps)
         if abs(rate - float(optimizer.learning_rate)) > 0.01 * recipe.learning_rate:
             last = epoch
-    return f" The first {last} had the learning rates of a run of another length." if last else ""
+    return f" The first {last} had other learning rates than a run of this length." if last else ""
 
 
 def line(report: dict) -> list[dict]:
-    """The run, and those whose models it and each before it started from, newest first.
-
-    Raises:
-        InputError: one started from a file of which nothing is known.
-    """
-    if "run" not in report:
-        raise InputError(f"{report['file']} had no report beside it when a run started from it.")
+    """The run, and what it and each before it started from, newest first."""
     before = report.get("started_from")
     return [report, *line(before)] if before else [report]
+
+
+def past(report: dict) -> str:
+    """What a run started from, and what that did."""
+    sentences = []
+    for model in line(report)[1:]:
+        known = "of which nothing is known"
+        if "run" in model:
+            run = model["run"]
+            known = f"of {model['epochs']} epochs on {run['data']} by `{run['recipe']}`"
+        begun = "That began as" if sentences else "Began as"
+        sentences.append(f" {begun} a model {known} (sha256 `{model['sha256']}`).")
+    return "".join(sentences)
 
 
 def card(name: str, report: dict) -> str:
@@ -95,11 +101,7 @@ def card(name: str, report: dict) -> str:
     augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
     versions = ", ".join(f"{k} {v}" for k, v in report["machine"]["versions"].items())
     short = report["epochs"] < recipe["epochs"]
-    earlier = "".join(
-        f" It started from a model (sha256 `{after['started_from']['sha256']}`) that had had "
-        f"{before['epochs']} epochs on {before['run']['data']} by `{before['run']['recipe']}`."
-        for after, before in pairwise(line(report))
-    )
+    started = past(report)
     figures = "\n".join(
         f"| {part} | {report[part]['images']:,} | {report[part]['accuracy']:.2%} | "
         f"{report[part]['top5']:.2%} | {report[part]['loss']:.4f} |"
@@ -134,7 +136,7 @@ model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 {recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
 - **Length**: {report["epochs"]} epochs\
 {f" of the recipe's {recipe['epochs']}" if short else ""}, \
-{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)}{earlier} \
+{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)}{started} \
 **Seed**: {run["seed"]}.
 - **Machine**: {cores} CPU core{"s" * (cores > 1)} of {report["machine"]["processor"]}\
 {"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
@@ -159,7 +161,7 @@ On the test images, class by class:
 - Its images were {height}x{width} pixels; a photograph is scaled down to that, and small things in
   it are gone.
 - The probabilities are those of a softmax, and were not calibrated.
-- It is one run with one seed{", after an earlier one" if earlier else ""}\
+- It is one run with one seed{", which began with a trained model" if started else ""}\
 {": less than its recipe asks for" if short else ""}.
 
 ## Licence, checksum
@@ -193,7 +195,7 @@ def nets(reports: dict[str, dict]) -> str:
         if name in reports:
             report = reports[name]
             accuracy = report["test"]["accuracy"]
-            epochs = " + ".join(str(run["epochs"]) for run in reversed(line(report)))
+            epochs = " + ".join(str(run.get("epochs", "?")) for run in reversed(line(report)))
             ours = f"[{accuracy:.2%}](models/{name}/README.md) after {epochs} epochs"
             ours += "" if report["run"]["data"] == "cifar10" else f" on {report['run']['data']}"
         rows.append(

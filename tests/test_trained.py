@@ -1,5 +1,6 @@
 """Models that ship: from a checkout, from a wheel, and when somebody has been at them."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,21 @@ def test_an_installed_wheel_brings_them(tmp_path):
         [python, "-I", "-c", app], cwd=tmp_path, text=True, capture_output=True, timeout=300
     )
     assert used.stdout == "170282\n", used.stderr
+
+
+def test_a_card_says_what_its_model_began_as():
+    spec = importlib.util.spec_from_file_location("cards", ROOT / "models/cards.py")
+    cards = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cards)
+    report = cards.shipped()[NET]
+    first = {"file": "mine.keras", "sha256": "1" * 64}
+    made = {"run": {"data": "digits", "recipe": "finetune"}, "epochs": 20, "started_from": first}
+    report |= {"epochs": 5, "started_from": {"file": "b.keras", "sha256": "2" * 64} | made}
+    assert (
+        f" Began as a model of 20 epochs on digits by `finetune` (sha256 `{'2' * 64}`). That began "
+        f"as a model of which nothing is known (sha256 `{'1' * 64}`)."
+    ) in cards.card(NET, report)
+    assert "after ? + 20 + 5 epochs" in cards.nets({NET: report})
 
 
 def test_cards_checksums_and_the_table_of_nets_are_those_of_today():

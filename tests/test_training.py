@@ -238,6 +238,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     assert report["recipe"]["name"] == "finetune"
     parent = report["started_from"]
     assert parent["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert parent["epochs"] == 2
     assert parent["run"] == json.loads((trained[0] / "report.json").read_text())["run"]
     before, after = (keras.saving.load_model(f / "model.keras") for f in (trained[0], tuned))
     assert after.output_shape == (None, 2) and after.layers[-1].name == "head_dense"
@@ -460,6 +461,54 @@ cli.run(lambda: train.main(train.parse()))
     assert {file.name for file in folder.iterdir()} == FILES
     run("train.py", *longer)
     assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
+
+
+def test_hosts_compare_everything_that_makes_a_run_and_end_if_it_differs(
+    trained, npz, tmp_path, monkeypatch
+):
+    told = []
+
+    class Several(training.Devices):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.hosts = 2
+
+        def agree(self, what):
+            told.append(what)
+            return False
+
+    monkeypatch.setattr(training, "Devices", Several)
+
+    def told_by(call, *arguments):
+        with pytest.raises(InputError, match="The hosts differ in their arguments, models or data"):
+            call(*arguments)
+        return told.pop()
+
+    def changed(name, **arrays):
+        with np.load(npz) as file:
+            np.savez(tmp_path / name, **(dict(file) | arrays))
+        monkeypatch.chdir(tmp_path)
+        shutil.move(name, "colours.npz")
+        return training.Run("cifar10_tiny_half", "colours.npz", "muon", 1, 8, True)
+
+    labels = np.load(npz)["y_train"]
+    run = changed("same.npz")
+    same = told_by(training.train, run, tmp_path)
+    assert same == told_by(training.train, run, tmp_path)
+    assert same != told_by(training.train, training.replace(run, seed=1), tmp_path)
+    assert same != told_by(training.train, changed("labels.npz", y_train=labels[::-1]), tmp_path)
+    names = ["red", "green", "BLUE"]
+    assert same != told_by(training.train, changed("names.npz", class_names=names), tmp_path)
+
+    model = Path(shutil.copy(trained[0] / "model.keras", tmp_path))
+    run = training.replace(changed("again.npz"), model=str(model), recipe="finetune")
+    same = told_by(training.train, run, tmp_path)
+    net = keras.saving.load_model(model)
+    net.weights[0].assign(net.weights[0] + 1)
+    net.save(model)
+    assert same != told_by(training.train, run, tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    told_by(training.resume, trained[0])
 
 
 def test_a_run_cannot_be_made_shorter(trained, tmp_path):

@@ -87,6 +87,7 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
         check_writable(out)
     devices = Devices(run.tpu, run.devices, hosts)
     trained = open_model(run.model) if run.model.endswith(".keras") else None
+    started_from = origin(Path(run.model)) if trained else None
     dataset = _load(run, trained and trained.model, devices)
     start = _with_head(trained, dataset.class_names, run.model) if trained else None
     _check_agreement(run, start, dataset, devices)
@@ -94,7 +95,6 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         folder = _new_folder(folder)
-    started_from = origin(Path(run.model)) if trained else None
     return _Training(run, start, dataset, devices, folder, started_from).go(history=[])
 
 
@@ -379,6 +379,7 @@ class _Training:
         writer.writeheader()
         writer.writerows(history)
         write_text(self.folder / "history.csv", rows.getvalue())
+        self._write_report({"status": "running", **self._facts(history)})
         self.save_net()
         state = {k: keras.ops.convert_to_numpy(v) for k, v in self._state().items()}
         with replacing(self.folder / CHECKPOINT) as partial:
@@ -442,7 +443,8 @@ class _Training:
         text = self._text(history, status, train, test, timing)
         write_text(self.folder / "report.txt", text)
         accuracy = f"{100 * test.accuracy:.2f}% of {len(test.labels):,} test images right"
-        title = f"{self._title()}, {len(history)} epochs: {accuracy}"
+        again = " from a trained model" if self.started_from else ""
+        title = f"{self._title()}, {len(history)} epochs{again}: {accuracy}"
         if history:
             plots.curves(history, self._validation_name(), title, self.folder / "curves.png")
         plots.confusion(test.confusion(len(names)), names, title, self.folder / "confusion.png")
@@ -465,6 +467,8 @@ class _Training:
             f"{self.recipe.name}, seed {self.run.seed}, "
             f"{len(history)} of {self.run.epochs} epochs, {status}"
         )
+        if self.started_from:
+            head += f"\nstarted from {self.started_from['file']}, {self.started_from['sha256']}"
         parts = [head, report.table(rows)]
         if timing:
             parts.append(
