@@ -76,7 +76,8 @@ RECIPES = {
         Recipe(
             name="muon_again",
             source="tinyconv, docs/recipes.md",
-            expected="not measured yet",
+            expected="CIFAR-10 test accuracy 90.11% after 36 epochs from a cifar10_tiny of 89.77% "
+            "(seed 0)",
             epochs=36,
             batch_size=32,
             optimizer="muon",
@@ -152,7 +153,7 @@ RECIPES = {
             name="finetune",
             source="tinyconv",
             expected="digits test accuracy after 3 epochs from models that ship: resnet20 98.78%, "
-            "cifar10_tiny 98.00%, cifar10_tiny_half 96.00%, tiniest 95.22% (seed 0)",
+            "cifar10_tiny 97.44%, cifar10_tiny_half 96.00%, tiniest 95.22% (seed 0)",
             epochs=5,
             batch_size=16,
             optimizer="adamw",
