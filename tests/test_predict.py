@@ -9,6 +9,7 @@ from conftest import ROOT, run
 from PIL import Image
 
 from tinyconv import predict, trained
+from tinyconv.errors import InputError
 
 NET = "cifar10_tiny"
 PREDICT = ("-m", "tinyconv", "predict")
@@ -62,6 +63,24 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
     for words in ("text.png cannot be read as an image", "no file", "empty has no images."):
         assert words in err
     assert "Traceback" not in err
+
+
+def test_where_no_image_can_be_read_it_says_so(tmp_path):
+    _, err = run(*PREDICT, NET, tmp_path / "nope.png", status=2)
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        f"error: There is no file {tmp_path / 'nope.png'}.",
+        "error: 1 of 1 images could not be read.",
+    ]
+    assert "Traceback" not in err
+
+
+def test_a_batch_without_images_does_not_end_the_others(tmp_path):
+    last = tmp_path / "last.png"
+    Image.new("RGB", (32, 32)).save(last)
+    missing = [tmp_path / str(i) for i in range(predict.BATCH)]
+    *errors, (_, answer) = predict.answers(trained.open_model(NET).model, [*missing, last])
+    assert all(isinstance(error, InputError) for _, error in errors)
+    assert answer.sum() == pytest.approx(1)
 
 
 def test_more_images_than_a_batch_stay_in_order(tmp_path):

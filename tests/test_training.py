@@ -389,7 +389,10 @@ def flip_a_bit(path):
 SPOILT = {
     "empty folder": (lambda f: [file.unlink() for file in f.iterdir()], "has no report.json"),
     "no complete epoch": (lambda f: (f / "history.csv").unlink(), "has no history.csv"),
-    "no checkpoint": (lambda f: (f / training.CHECKPOINT).unlink(), "cannot be read as this run's"),
+    "no checkpoint": (
+        lambda f: (f / training.CHECKPOINT).unlink(),
+        "has no checkpoint.npz to go on from; start a new run from its model: --model ",
+    ),
     "report cut short": (lambda f: spoil(f, "report.json", b'{"run": '), "is not a run folder"),
     "report of another": (lambda f: spoil(f, "report.json", b"{}"), "is not a run folder"),
     "checkpoint cut short": (

@@ -88,7 +88,8 @@ class Check:
         ]
         if self.labels is not None:
             ours, theirs = ((x.argmax(-1) == self.labels).mean() for x in (self.logits, self.keras))
-            lines.append(f"accuracy {ours:.2%}, by Keras {theirs:.2%}")
+            count = f"{len(self.labels):,}"
+            lines.append(f"accuracy on these {count} images {ours:.2%}, by Keras {theirs:.2%}")
         return "\n".join(lines)
 
 

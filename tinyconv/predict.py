@@ -47,7 +47,7 @@ def answers(
         read = [_read(file, model.input_shape[1:3]) for file in batch]
         images = [image for image in read if isinstance(image, np.ndarray)]
         logits = model.predict_on_batch(np.stack(images)) if images else ()
-        probabilities = iter(softmax(np.asarray(logits, np.float32), axis=-1))
+        probabilities = (softmax(np.asarray(row, np.float32)) for row in logits)
         for file, image in zip(batch, read, strict=True):
             yield file, image if isinstance(image, InputError) else next(probabilities)
 

@@ -325,6 +325,11 @@ class _Training:
     def _restore(self, history: list[dict]) -> int:
         """Load the checkpoint and return how many epochs it has seen."""
         path = self.folder / CHECKPOINT
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} has no {CHECKPOINT} to go on from; start a new run from its model: "
+                f"--model {self.folder / 'model.keras'}."
+            )
         try:
             with np.load(path) as file:
                 saved = dict(file)
