@@ -108,6 +108,21 @@ RECIPES = {
             drop_remainder=True,
         ),
         Recipe(
+            name="tiniest_muon",
+            source="tinyconv, docs/recipes.md",
+            expected="not measured yet",
+            epochs=75,
+            batch_size=32,
+            optimizer="muon",
+            learning_rate=0.004,
+            final_learning_rate=0.0,
+            warmup=0.02,
+            weight_decay=0.05,
+            augment=("flip", "shift", "rotate", "sharpen", "color"),
+            mixup=0.2,
+            always_augment=True,
+        ),
+        Recipe(
             name="resnet",
             source="https://github.com/chenyaofo/CIFAR-pretrained-models",
             expected="CIFAR-10 test accuracy of resnet20/32/44/56 91.65 / 92.81 / 93.24 / 93.69%, "
