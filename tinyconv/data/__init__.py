@@ -1,0 +1,26 @@
+"""Where images come from, and the batches that `keras.Model.fit` takes.
+
+Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory
+or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` turns it into what
+`fit` takes.
+"""
+
+from tinyconv.data.batches import AugmentedBatches, Batches, feed
+from tinyconv.data.images import image_files, read_image, text
+from tinyconv.data.sources import SIZES, is_here, load
+from tinyconv.data.splits import Dataset, OnDisk, Split
+
+__all__ = [
+    "SIZES",
+    "AugmentedBatches",
+    "Batches",
+    "Dataset",
+    "OnDisk",
+    "Split",
+    "feed",
+    "image_files",
+    "is_here",
+    "load",
+    "read_image",
+    "text",
+]

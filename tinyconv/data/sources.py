@@ -1,0 +1,121 @@
+"""Every source of images by its name: TensorFlow Datasets, digits, arrays, folders."""
+
+import contextlib
+import difflib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from tinyconv.data.arrays import load_npz
+from tinyconv.data.folders import load_folder
+from tinyconv.data.images import resize
+from tinyconv.data.splits import Dataset, Split, split_by_class
+from tinyconv.errors import InputError
+
+TFDS = ("cifar10", "cifar100")
+SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net for
+
+
+def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> Dataset:
+    """Read a data set.
+
+    Args:
+        spec: "cifar10" or "cifar100" (by TensorFlow Datasets, which reads the environment variable
+            TFDS_DATA_DIR); "digits" (scikit-learn's 1,797 handwritten digits, no download); the
+            path of an `.npz` with x_train, y_train, x_test, y_test and perhaps class_names; or the
+            path of a folder with one subfolder of images per class, perhaps under train/ and test/.
+        size: (height, width) in pixels that every image is resized to.
+        holdout: how many training images to set aside for validation, in the classes' proportions.
+        seed: which ones.
+
+    Raises:
+        InputError: the source is not there, cannot be read, or holds something else.
+    """
+    if holdout < 0:
+        raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
+    if spec in TFDS:
+        dataset = _load_tfds(spec)
+    elif spec == "digits":
+        dataset = _load_digits()
+    elif Path(spec).is_dir():
+        dataset = load_folder(Path(spec), size)
+    elif Path(spec).is_file():
+        dataset = load_npz(Path(spec))
+    else:
+        near = difflib.get_close_matches(spec, (*TFDS, "digits"), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
+        known = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
+        raise InputError(f"Unknown data {spec!r} ({known}): {hint}")
+    train, test = (
+        Split(resize(split.images, size), split.labels) for split in (dataset.train, dataset.test)
+    )
+    if not holdout:
+        return Dataset(dataset.name, dataset.class_names, train, test)
+    kept, held = split_by_class(train.labels, holdout, seed)
+    return Dataset(dataset.name, dataset.class_names, train.take(kept), test, train.take(held))
+
+
+def is_here(spec: str) -> bool:
+    """Whether `load` reads this data set without a download."""
+    if spec in TFDS:
+        import tensorflow_datasets as tfds
+
+        return tfds.builder(spec).data_path.exists()
+    return spec == "digits" or Path(spec).exists()
+
+
+def _load_tfds(name: str) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name)
+    where = tfds.core.constants.DATA_DIR
+    if not builder.data_path.exists():
+        try:
+            # Without a network the downloader itself gives up only after minutes of retries.
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(builder.info.homepage, timeout=10).close()
+            builder.download_and_prepare()
+        except Exception as error:
+            raise InputError(
+                f"{name} is not prepared in {where} and cannot be downloaded ({_cause(error)}): "
+                "go online, set TFDS_DATA_DIR to where it is, or use --data digits, "
+                "--data FOLDER or --data FILE.npz."
+            ) from error
+    try:
+        train, test = (builder.as_dataset(split=s, batch_size=-1) for s in ("train", "test"))
+    except Exception as error:
+        raise InputError(
+            f"{name} in {where} cannot be read ({_cause(error)}): remove it to prepare it anew."
+        ) from error
+    return Dataset(
+        name,
+        tuple(builder.info.features["label"].names),
+        *(Split(s["image"].numpy(), s["label"].numpy().astype(np.int32)) for s in (train, test)),
+    )
+
+
+def _cause(error: Exception) -> str:
+    """An error of another library in a few words of one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:150]
+
+
+def _load_digits() -> Dataset:
+    """The first half to train on, the second to test on, as in scikit-learn's own example.
+
+    The digits come writer by writer, so the test's hands were hardly seen in training.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(images[..., None], 3, axis=-1)
+    labels = digits.target.astype(np.int32)
+    half = len(labels) // 2
+    return Dataset(
+        "digits",
+        tuple(str(name) for name in digits.target_names),
+        Split(images[:half], labels[:half]),
+        Split(images[half:], labels[half:]),
+    )
