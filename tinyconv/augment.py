@@ -119,20 +119,29 @@ class RandomColor(keras.layers.Layer):
         images = blend(brightness, 0)
         images = blend(contrast, ops.mean(grey(), axis=(1, 2), keepdims=True))
         images = blend(saturation, grey())
-        hue, colour, value = ops.split(ops.image.rgb_to_hsv(images / 255), 3, axis=-1)
+        hue, colour, value = ops.split(
+            ops.image.rgb_to_hsv(images / 255, "channels_last"), 3, axis=-1
+        )
         hue = (hue + draw(0, self.hue)) % 1
-        return 255 * ops.image.hsv_to_rgb(ops.concatenate([hue, colour, value], axis=-1))
+        return 255 * ops.image.hsv_to_rgb(
+            ops.concatenate([hue, colour, value], axis=-1), "channels_last"
+        )
 
 
 AUGMENTATIONS = {
-    "flip": lambda: keras.layers.RandomFlip("horizontal", dtype="float32"),
+    "flip": lambda: keras.layers.RandomFlip(
+        "horizontal", data_format="channels_last", dtype="float32"
+    ),
     "translate": lambda: keras.layers.RandomTranslation(
-        0.1, 0.1, fill_mode="nearest", dtype="float32"
+        0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
     ),
     "crop": lambda: RandomShift(4, border="zero"),
     "shift": lambda: RandomShift(4),
     "rotate": lambda: Sometimes(
-        0.95, keras.layers.RandomRotation(15 / 360, fill_mode="reflect", dtype="float32")
+        0.95,
+        keras.layers.RandomRotation(
+            15 / 360, fill_mode="reflect", data_format="channels_last", dtype="float32"
+        ),
     ),
     "sharpen": lambda: Sometimes(0.95, RandomSharpness(1.0, 2.2)),
     "color": lambda: Sometimes(0.9, RandomColor(0.1, 0.1, 0.5, 0.05)),

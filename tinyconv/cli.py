@@ -12,12 +12,17 @@ from typing import Any
 from tinyconv import registry
 from tinyconv.errors import InputError, unknown
 
+SETTINGS = {  # of keras.json, with the values that tinyconv and Keras accept, the default first
+    "floatx": ("float32",),
+    "image_data_format": ("channels_last", "channels_first"),
+}
+
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; on bad input print its one sentence and exit with 2, on Ctrl-C with 130."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        _check_backend()
+        _check_keras()
         main()
         sys.stdout.flush()
     except InputError as error:
@@ -31,12 +36,27 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def _check_backend() -> None:
-    name = os.environ.get("KERAS_BACKEND") or "tensorflow"
+def _check_keras() -> None:
+    """Make sure that Keras is set to what tinyconv can do, before the slow import of Keras."""
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # Keras uses its defaults then
+        settings = {}
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} is not a JSON object; remove it or correct it.")
+    given = os.environ.get("KERAS_BACKEND")
+    name = given or settings.get("backend", "tensorflow")
+    where = "KERAS_BACKEND" if given else f"The backend in {path}"
     if name not in ("tensorflow", "jax"):
-        raise InputError(f"KERAS_BACKEND is {name!r}; tinyconv runs on tensorflow or jax.")
+        raise InputError(f"{where} is {name!r}; tinyconv runs on tensorflow or jax.")
     if importlib.util.find_spec(name) is None:
-        raise InputError(f"{name} is not installed; pip install {name}, or set KERAS_BACKEND.")
+        raise InputError(
+            f"{where} is {name!r}, which is not installed: pip install {name}, or set another."
+        )
+    for key, right in SETTINGS.items():
+        if (value := settings.get(key, right[0])) not in right:
+            raise InputError(f"{key} in {path} is {value!r}; it must be {' or '.join(right)}.")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -205,13 +225,12 @@ def export(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     registry.find(args.net)
-    from tinyconv import atomic, report, trained, weights
+    from tinyconv import atomic, report, saving, trained, weights
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
         model = registry.create_model(args.net, pretrained=args.source)
-        with atomic.replacing(args.target) as partial:
-            model.save(partial)
+        saving.save_model(model, args.target)
     else:
         model = trained.open_model(str(args.source)).model
         if model.name != args.net:

@@ -136,6 +136,21 @@ def find(name: str) -> Net:
     return NETS[name]
 
 
+def check_floatx() -> None:
+    """Make sure that Keras computes in float32 where nothing else is asked for.
+
+    Raises:
+        InputError: its `floatx` is another.
+    """
+    import keras
+
+    if keras.config.floatx() != "float32":
+        raise InputError(
+            f"Keras' floatx is {keras.config.floatx()}; tinyconv needs float32: set it in "
+            "~/.keras/keras.json or by keras.config.set_floatx."
+        )
+
+
 def open_model(path: Path) -> keras.Model:
     """Load a trained model, of this package or not, from a `.keras` file.
 
@@ -146,6 +161,7 @@ def open_model(path: Path) -> keras.Model:
         raise InputError(f"There is no file {path}.")
     import keras
 
+    check_floatx()
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:
@@ -186,6 +202,7 @@ def create_model(
             weights ship for the net, or they are not the ones that shipped.
     """
     net = find(name)
+    check_floatx()
     source, state, known = None, None, net.num_classes
     if pretrained is True:
         from tinyconv import trained

@@ -27,6 +27,7 @@ from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
+from tinyconv.saving import save_model
 
 EPOCH = 50_000  # the training images of CIFAR-10
 INFERENCE_BATCH = 64
@@ -287,7 +288,7 @@ class _Stopwatch:
     def _size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.keras")
-            registry.create_model(self.net.name).save(path)
+            save_model(registry.create_model(self.net.name), path)
             return path.stat().st_size
 
     def result(self) -> Timing:

@@ -27,6 +27,7 @@ from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
+from tinyconv.saving import save_model
 from tinyconv.trained import Trained, open_model, origin
 
 CHECKPOINT = "checkpoint.npz"
@@ -370,10 +371,8 @@ class _Training:
                 self.net(self.batches[index % len(self.batches)][0], training=True)
 
     def save_net(self) -> None:
-        if self.devices.rank:
-            return
-        with replacing(self.folder / "model.keras") as partial:
-            self.net.save(partial)
+        if self.devices.rank == 0:
+            save_model(self.net, self.folder / "model.keras")
 
     def checkpoint(self, history: list[dict]) -> None:
         """The checkpoint is written last: what it counts, the other files hold already."""

@@ -106,7 +106,9 @@ def _resampled(positions: np.ndarray, model: keras.Model) -> np.ndarray:
     import keras
 
     grid = positions[:, 1:].reshape(1, side, side, -1)
-    grid = keras.ops.image.resize(grid, (height, width), interpolation="bicubic", antialias=True)
+    grid = keras.ops.image.resize(
+        grid, (height, width), "bicubic", antialias=True, data_format="channels_last"
+    )
     grid = keras.ops.convert_to_numpy(grid).reshape(1, height * width, -1)
     return np.concatenate([positions[:, :1], grid], axis=1)
 

@@ -1,4 +1,4 @@
-"""What timm's families share: normalized images, PyTorch's padding, squeeze-excite, the head.
+"""What several families share: normalized images, PyTorch's padding, squeeze-excite, the head.
 
 Source: https://github.com/huggingface/pytorch-image-models (timm, Apache-2.0).
 """
@@ -9,16 +9,15 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard devi
 INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def image(input_shape, mean_std):
-    """The input of a net, raw RGB in 0..255, and the same normalized."""
-    inputs = keras.Input(input_shape, name="image")
+def normalize(x, mean_std):
+    """Raw RGB in 0..255 (B, H, W, 3), less the mean, over the standard deviation, per channel."""
     mean, std = mean_std
-    x = keras.layers.Rescaling(
-        scale=[1 / (255 * s) for s in std],
+    return keras.layers.Rescaling(
+        # Three axes: Keras moves a scale of one axis to the front where it is set to NCHW.
+        scale=[[[1 / (255 * s) for s in std]]],
         offset=[-m / s for m, s in zip(mean, std, strict=True)],
         name="normalize",
-    )(inputs)
-    return inputs, x
+    )(x)
 
 
 def normal(fan):
@@ -30,7 +29,9 @@ def pad(x, kernel, stride, name):
     """PyTorch's padding of a strided 3x3 window: one pixel on every side, not the end alone."""
     if stride == 1 or kernel == 1:
         return x
-    return keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+    return keras.layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(
+        x
+    )
 
 
 def conv(x, width, kernel, stride, name):
@@ -43,6 +44,7 @@ def conv(x, width, kernel, stride, name):
         padding="same" if stride == 1 else "valid",
         use_bias=False,
         kernel_initializer=normal(kernel * kernel * width),
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -56,13 +58,16 @@ def dwconv(x, kernel, stride, name):
         padding="same" if stride == 1 else "valid",
         use_bias=False,
         depthwise_initializer=normal(kernel * kernel),
+        data_format="channels_last",
         name=name,
     )(x)
 
 
 def halve(x, name):
     """The mean of each 2x2; at an odd border, of what is there."""
-    return keras.layers.AveragePooling2D(2, padding="same", name=name)(x)
+    return keras.layers.AveragePooling2D(2, padding="same", data_format="channels_last", name=name)(
+        x
+    )
 
 
 def batch_norm(x, name, gamma="ones"):
@@ -106,7 +111,9 @@ def squeeze_excite(x, hidden, activation, initializer, name):
     Paper: https://arxiv.org/abs/1709.01507. `initializer(fan_in, fan_out)` starts the kernels.
     """
     width = x.shape[-1]
-    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    gate = keras.layers.GlobalAveragePooling2D(
+        keepdims=True, data_format="channels_last", name=f"{name}_pool"
+    )(x)
     gate = keras.layers.Dense(
         hidden,
         activation=activation,

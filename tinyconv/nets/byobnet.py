@@ -16,7 +16,8 @@ from tinyconv.nets import blocks
 
 
 def test_byobnet(num_classes, input_shape):
-    inputs, x = blocks.image(input_shape, blocks.IMAGENET)
+    inputs = keras.Input(input_shape, name="image")
+    x = blocks.normalize(inputs, blocks.IMAGENET)
     x = blocks.conv(x, 24, 3, 2, "stem_conv")  # (160, 160, 3) -> (80, 80, 24)
     x = blocks.batch_norm(x, "stem_norm")
     x = blocks.relu(x, "stem_relu")
@@ -29,6 +30,8 @@ def test_byobnet(num_classes, input_shape):
     # A bottleneck, -> (5, 5, 256)
     convs = (64, 1, 1), (64, 3, 2), (256, 1, 1)
     x = blocks.residual(x, convs, "stage4_block1", excite=2, hidden=16)
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 256) -> (256,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (5, 5, 256) -> (256,)
     start = keras.initializers.RandomNormal(stddev=0.01)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_byobnet")

@@ -13,15 +13,20 @@ depthwise convolution itself makes `multiplier` channels of each.
 
 import keras
 
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+from tinyconv.nets.blocks import normalize
+
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))  # mean, standard deviation
 
 
 def bottleneck(x, width, multiplier, name):
     """x + scale * Dense(Dropout(GELU(LayerNorm(DepthwiseConv(x))))): narrow, wide, narrow."""
     shortcut = x
     x = keras.layers.DepthwiseConv2D(
-        3, padding="same", depth_multiplier=multiplier, name=f"{name}_dwconv"
+        3,
+        padding="same",
+        depth_multiplier=multiplier,
+        data_format="channels_last",
+        name=f"{name}_dwconv",
     )(x)  # (H, W, C) -> (H, W, C * multiplier)
     x = keras.layers.LayerNormalization(epsilon=1e-3, name=f"{name}_norm")(x)
     x = keras.layers.Activation("gelu", name=f"{name}_gelu")(x)
@@ -32,6 +37,7 @@ def bottleneck(x, width, multiplier, name):
         1,
         use_bias=False,
         depthwise_initializer=keras.initializers.Constant(1e-6),
+        data_format="channels_last",
         name=f"{name}_scale",
     )(x)
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
@@ -40,19 +46,17 @@ def bottleneck(x, width, multiplier, name):
 def downscale(x, width, name):
     """Mix the channels while every pixel is still there, then keep the largest of each 2x2."""
     x = keras.layers.Dense(width, name=f"{name}_dense")(x)
-    x = keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"{name}_pool")(x)
     return keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
 
 
 def network(name, widths, num_classes, input_shape):
     """The net for three stage widths; shapes below are those of `cifar10_tiny`."""
     inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.Rescaling(
-        scale=[1 / (255 * std) for std in CIFAR10_STD],
-        offset=[-mean / std for mean, std in zip(CIFAR10_MEAN, CIFAR10_STD, strict=True)],
-        name="normalize",
-    )(inputs)
-    x = keras.layers.Conv2D(widths[0], 4, padding="same", name="stem_conv")(x)
+    x = normalize(inputs, CIFAR10)
+    x = keras.layers.Conv2D(
+        widths[0], 4, padding="same", data_format="channels_last", name="stem_conv"
+    )(x)
     x = keras.layers.LayerNormalization(epsilon=1e-3, name="stem_norm")(x)
     # (32, 32, 3) -> (32, 32, 32)
     for block in (1, 2):
@@ -63,7 +67,9 @@ def network(name, widths, num_classes, input_shape):
     x = downscale(x, widths[2], "downscale2")  # (16, 16, 64) -> (8, 8, 128)
     for block in (1, 2):
         x = bottleneck(x, widths[2], 2, f"stage3_block{block}")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (8, 8, 128) -> (128,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (8, 8, 128) -> (128,)
     x = keras.layers.LayerNormalization(epsilon=1e-3, name="head_norm")(x)
     x = keras.layers.ReLU(name="head_relu")(x)
     if num_classes:

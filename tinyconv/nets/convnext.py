@@ -28,14 +28,25 @@ def norm(x, name):
 
 def patches(x, width, size, name):
     """One vector of `width` for each square of `size` pixels; a rest at the border is left out."""
-    return keras.layers.Conv2D(width, size, strides=size, kernel_initializer=start(), name=name)(x)
+    return keras.layers.Conv2D(
+        width,
+        size,
+        strides=size,
+        kernel_initializer=start(),
+        data_format="channels_last",
+        name=name,
+    )(x)
 
 
 def block(x, kernel, activation, name):
     """x + scale * Dense(activation(Dense(LayerNorm(DepthwiseConv(x))))); the middle is 4C wide."""
     shortcut, width = x, x.shape[-1]
     x = keras.layers.DepthwiseConv2D(
-        kernel, padding="same", depthwise_initializer=start(), name=f"{name}_dwconv"
+        kernel,
+        padding="same",
+        depthwise_initializer=start(),
+        data_format="channels_last",
+        name=f"{name}_dwconv",
     )(x)
     x = norm(x, f"{name}_norm")
     x = keras.layers.Dense(4 * width, kernel_initializer=start(), name=f"{name}_expand")(x)
@@ -46,6 +57,7 @@ def block(x, kernel, activation, name):
         1,
         use_bias=False,
         depthwise_initializer=keras.initializers.Constant(1e-6),
+        data_format="channels_last",
         name=f"{name}_scale",
     )(x)
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
@@ -53,7 +65,8 @@ def block(x, kernel, activation, name):
 
 def network(name, depths, widths, kernels, activation, num_classes, input_shape):
     """The net for its four stages; shapes below are those of `test_convnext2` at 160x160."""
-    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    inputs = keras.Input(input_shape, name="image")
+    x = blocks.normalize(inputs, blocks.INCEPTION)
     x = patches(x, widths[0], 4, "stem_conv")  # (160, 160, 3) -> (40, 40, 32)
     x = norm(x, "stem_norm")
     for stage, (depth, width, kernel) in enumerate(zip(depths, widths, kernels, strict=True), 1):
@@ -62,7 +75,9 @@ def network(name, depths, widths, kernels, activation, num_classes, input_shape)
             x = patches(x, width, 2, f"downscale{stage - 1}_conv")
         for number in range(1, depth + 1):
             x = block(x, kernel, activation, f"stage{stage}_block{number}")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 128) -> (128,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (5, 5, 128) -> (128,)
     x = norm(x, "head_norm")
     return keras.Model(inputs, blocks.classifier(x, num_classes, start()), name=name)
 

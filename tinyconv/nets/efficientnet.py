@@ -50,7 +50,11 @@ def evo_norm(x, active, name):
     if active:
         height, width, channels = x.shape[1:]
         slope = keras.layers.DepthwiseConv2D(
-            1, use_bias=False, depthwise_initializer="ones", name=f"{name}_slope"
+            1,
+            use_bias=False,
+            depthwise_initializer="ones",
+            data_format="channels_last",
+            name=f"{name}_slope",
         )(x)
         gate = keras.layers.Activation("sigmoid", name=f"{name}_gate")(slope)
         grouped = (height, width, channels // GROUP, GROUP)
@@ -59,7 +63,9 @@ def evo_norm(x, active, name):
         x = keras.layers.Multiply(name=f"{name}_gated")([x, gate])
         x = keras.layers.Reshape(grouped, name=f"{name}_gated_group")(x) / deviation
         x = keras.layers.Reshape((height, width, channels), name=f"{name}_ungroup")(x)
-    return keras.layers.DepthwiseConv2D(1, depthwise_initializer="ones", name=f"{name}_affine")(x)
+    return keras.layers.DepthwiseConv2D(
+        1, depthwise_initializer="ones", data_format="channels_last", name=f"{name}_affine"
+    )(x)
 
 
 def fused(x, width, norm, name):
@@ -86,7 +92,8 @@ def inverted(x, width, norm, name):
 
 def network(name, norm, mean_std, num_classes, input_shape):
     """The net under a norm; shapes below are those at 160x160."""
-    inputs, x = blocks.image(input_shape, mean_std)
+    inputs = keras.Input(input_shape, name="image")
+    x = blocks.normalize(inputs, mean_std)
     x = blocks.conv(x, 24, 3, 2, "stem_conv")  # (160, 160, 3) -> (80, 80, 24)
     x = norm(x, True, "stem_norm")
     x = blocks.conv(x, 16, 3, 1, "stage1_block1_conv")
@@ -97,7 +104,9 @@ def network(name, norm, mean_std, num_classes, input_shape):
     x = inverted(x, 64, norm, "stage5_block1")  # -> (5, 5, 64)
     x = blocks.conv(x, 256, 1, 1, "head_conv")
     x = norm(x, True, "head_norm")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 256) -> (256,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (5, 5, 256) -> (256,)
     limit = max(num_classes, 1) ** -0.5
     start = keras.initializers.RandomUniform(-limit, limit)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name=name)

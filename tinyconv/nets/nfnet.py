@@ -34,6 +34,7 @@ def conv(x, width, kernel, stride, name, group=None, gain="ones"):
             1.0, mode="fan_in", distribution="untruncated_normal"
         ),
         gain_initializer=gain,
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -69,7 +70,8 @@ def block(x, width, stride, variance, name):
 
 
 def test_nfnet(num_classes, input_shape):
-    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    inputs = keras.Input(input_shape, name="image")
+    x = blocks.normalize(inputs, blocks.INCEPTION)
     x = conv(x, 16, 3, 2, "stem_conv1")  # (160, 160, 3) -> (80, 80, 16)
     for number, (width, stride) in enumerate(((32, 1), (64, 1), (128, 2)), 2):
         x = silu(x, f"stem_silu{number}")
@@ -79,6 +81,8 @@ def test_nfnet(num_classes, input_shape):
         x = block(x, width, stride, variance, f"stage{stage}_block1")
     x = conv(x, 192, 1, 1, "head_conv")
     x = silu(x, "head_silu")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (5, 5, 192) -> (192,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (5, 5, 192) -> (192,)
     start = keras.initializers.RandomNormal(stddev=0.01)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_nfnet")

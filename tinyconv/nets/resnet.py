@@ -16,13 +16,15 @@ that of CIFAR-100, otherwise that of CIFAR-10.
 
 import keras
 
+from tinyconv.nets.blocks import normalize
+
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # mean, standard deviation
 CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023))
 
 
 def conv(x, width, kernel, stride, name):
     if kernel == 3 and stride == 2:  # Keras' "same" would pad the end alone
-        x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+        x = keras.layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad")(x)
     return keras.layers.Conv2D(
         width,
         kernel,
@@ -32,6 +34,7 @@ def conv(x, width, kernel, stride, name):
         kernel_initializer=keras.initializers.VarianceScaling(
             2.0, mode="fan_out", distribution="untruncated_normal"
         ),
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -57,13 +60,8 @@ def block(x, width, stride, name):
 
 def network(name, blocks, num_classes, input_shape):
     """Three stages of `blocks` blocks each."""
-    mean, std = CIFAR100 if num_classes == 100 else CIFAR10
     inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.Rescaling(
-        scale=[1 / (255 * s) for s in std],
-        offset=[-m / s for m, s in zip(mean, std, strict=True)],
-        name="normalize",
-    )(inputs)
+    x = normalize(inputs, CIFAR100 if num_classes == 100 else CIFAR10)
     x = conv(x, 16, 3, 1, "stem_conv")  # (32, 32, 3) -> (32, 32, 16)
     x = norm(x, "stem_norm")
     x = keras.layers.ReLU(name="stem_relu")(x)
@@ -71,7 +69,9 @@ def network(name, blocks, num_classes, input_shape):
         for number in range(1, blocks + 1):
             stride = 2 if stage > 1 and number == 1 else 1
             x = block(x, width, stride, f"stage{stage}_block{number}")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (8, 8, 64) -> (64,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (8, 8, 64) -> (64,)
     if num_classes:
         x = keras.layers.Dense(num_classes, dtype="float32", name="head_dense")(x)
     return keras.Model(inputs, x, name=name)

@@ -27,6 +27,7 @@ def conv(x, width, kernel, name, stride=1, groups=1):
         padding="same" if stride == 1 else "valid",
         kernel_initializer=uniform(fan_in),
         bias_initializer=uniform(fan_in),
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -38,6 +39,7 @@ def dwconv(x, kernel, name, dilation=1):
         dilation_rate=dilation,
         depthwise_initializer=uniform(kernel * kernel),
         bias_initializer=uniform(kernel * kernel),
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -60,14 +62,20 @@ def norm(x, name):
 def block(x, width, name):
     """scale * x + Dense(tanh(exp(a)) * a * b), where a, b = Dense(LayerNorm(four views of x))."""
     scaled = keras.layers.DepthwiseConv2D(
-        1, use_bias=False, depthwise_initializer="ones", name=f"{name}_scale"
+        1,
+        use_bias=False,
+        depthwise_initializer="ones",
+        data_format="channels_last",
+        name=f"{name}_scale",
     )(x)
     same, near, far, wide = ops.split(x, 4, axis=-1)  # (H, W, C) -> 4 x (H, W, C / 4)
     near = dwconv(near, 3, f"{name}_dwconv3")
     far = dwconv(far, 7, f"{name}_dwconv7")
     # The border is zero and counts in the average, which Keras' padding="same" leaves out.
-    wide = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(wide)
-    wide = keras.layers.AveragePooling2D(3, strides=1, name=f"{name}_blur")(wide)
+    wide = keras.layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad")(wide)
+    wide = keras.layers.AveragePooling2D(
+        3, strides=1, data_format="channels_last", name=f"{name}_blur"
+    )(wide)
     wide = dwconv(wide, 7, f"{name}_dwconv19", dilation=3)
     x = keras.layers.Concatenate(name=f"{name}_concat")([same, near, far, wide])
     x = norm(x, f"{name}_norm")
@@ -87,12 +95,14 @@ def tiniest(num_classes, input_shape):
     x = norm(x, "stem_norm")
     for number in (1, 2, 3):
         x = block(x, 48, f"stage1_block{number}")
-    x = keras.layers.ZeroPadding2D(1, name="downscale_pad")(x)
+    x = keras.layers.ZeroPadding2D(1, data_format="channels_last", name="downscale_pad")(x)
     x = conv(x, 80, 4, "downscale_conv", stride=2, groups=16)  # (32, 32, 48) -> (16, 16, 80)
     x = norm(x, "downscale_norm")
     for number in (1, 2, 3):
         x = block(x, 80, f"stage2_block{number}")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)  # (16, 16, 80) -> (80,)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
+        x
+    )  # (16, 16, 80) -> (80,)
     if num_classes:
         x = dense(x, num_classes, "head_dense", dtype="float32")
     return keras.Model(inputs, x, name="tiniest")

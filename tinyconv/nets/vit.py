@@ -50,15 +50,24 @@ def split_heads(x, parts, heads, name):
     return ops.unstack(keras.layers.Reshape(shape, name=name)(x), parts, axis=2)
 
 
-def join_heads(x, name):
-    return keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name=name)(x)
+def attend(q, k, v, name):
+    """softmax(q k / sqrt(C / heads)) v, head by head: 3 x (B, N, heads, C / heads) -> (B, N, C).
+
+    `ops.dot_product_attention` computes the same, but releases of Keras before 3.6 lack it.
+    """
+    _, tokens, heads, width = q.shape
+    q = keras.layers.Rescaling(width**-0.5, name=f"{name}_scores_scale")(q)
+    scores = ops.einsum("bqhc,bkhc->bhqk", q, k)
+    weights = keras.layers.Softmax(name=f"{name}_softmax")(scores)
+    x = ops.einsum("bhqk,bkhc->bqhc", weights, v)
+    return keras.layers.Reshape((tokens, heads * width), name=f"{name}_join")(x)
 
 
 def attention(x, heads, name):
     """Every token asks all tokens: Dense(softmax(q k) v) with q, k, v = Dense(x), head by head."""
     width = x.shape[-1]
     q, k, v = split_heads(dense(x, 3 * width, f"{name}_qkv"), 3, heads, f"{name}_split")
-    x = join_heads(ops.dot_product_attention(q, k, v), f"{name}_join")  # -> (B, N, C)
+    x = attend(q, k, v, name)  # -> (B, N, C)
     return dense(x, width, f"{name}_project")
 
 
@@ -75,6 +84,7 @@ def scale(x, name):
         1,
         use_bias=False,
         depthwise_initializer=keras.initializers.Constant(1e-5),
+        data_format="channels_last",
         name=name,
     )(x)
 
@@ -100,20 +110,26 @@ def attention_pool(x, one, heads, mlp_ratio):
     query = learned(one, 1, width, width**-0.5, "pool_latent")
     (q,) = split_heads(dense(query, width, "pool_q"), 1, heads, "pool_q_split")
     k, v = split_heads(dense(x, 2 * width, "pool_kv"), 2, heads, "pool_kv_split")
-    x = join_heads(ops.dot_product_attention(q, k, v), "pool_join")  # (B, 1, C)
+    x = attend(q, k, v, "pool")  # (B, 1, C)
     x = dense(x, width, "pool_project")
     y = mlp(norm(x, "pool_norm"), mlp_ratio * width, "pool_mlp")
     x = keras.layers.Add(name="pool_add")([x, y])
-    return keras.layers.Flatten(name="pool_flatten")(x)
+    return keras.layers.Flatten(data_format="channels_last", name="pool_flatten")(x)
 
 
 def network(name, width, depth, heads, mlp_ratio, scaled, pool, num_classes, input_shape):
     """The net with its way to `pool`; shapes below are those of `test_vit` at 160x160."""
-    inputs, x = blocks.image(input_shape, blocks.INCEPTION)
+    inputs = keras.Input(input_shape, name="image")
+    x = blocks.normalize(inputs, blocks.INCEPTION)
     limit = (3 * PATCH * PATCH) ** -0.5
     uniform = keras.initializers.RandomUniform(-limit, limit)
     x = keras.layers.Conv2D(
-        width, PATCH, strides=PATCH, kernel_initializer=uniform, name="patch_conv"
+        width,
+        PATCH,
+        strides=PATCH,
+        kernel_initializer=uniform,
+        data_format="channels_last",
+        name="patch_conv",
     )(x)  # (160, 160, 3) -> (10, 10, 64)
     tokens = x.shape[1] * x.shape[2]
     x = keras.layers.Reshape((tokens, width), name="patch_flatten")(x)  # -> (100, 64)
@@ -125,7 +141,9 @@ def network(name, width, depth, heads, mlp_ratio, scaled, pool, num_classes, inp
     for number in range(1, depth + 1):
         x = block(x, heads, mlp_ratio, scaled, f"block{number}")
     if pool == "mean":
-        x = keras.layers.GlobalAveragePooling1D(name="head_pool")(x[:, 1:])  # -> (64,)
+        x = keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="head_pool")(
+            x[:, 1:]
+        )  # -> (64,)
         x = norm(x, "head_norm")
     else:
         x = norm(x, "head_norm")

@@ -1,0 +1,76 @@
+"""`.keras` files that every release of Keras from 3.4 on opens.
+
+`keras.Model.save` stores every argument of every layer. A reader of an older release refuses an
+argument that it does not know, even one whose value changes nothing. `save_model` leaves such
+arguments out; the reader's own default has the same effect.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyconv.atomic import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+# Arguments that are younger than Keras 3.4, with the value at which they have no effect.
+YOUNG = {
+    "optional": False,  # InputLayer, 3.4
+    "ragged": False,  # InputLayer, 3.9
+    "renorm": False,  # BatchNormalization, 3.15; so is the next
+    "renorm_momentum": 0.99,
+    "rms_scaling": False,  # LayerNormalization until 3.10, and again from 3.15 on
+}
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write `model` to the `.keras` file `path`, whole or not at all.
+
+    Weights and architecture are those that `model.save(path)` stores. Layers that are not Keras'
+    own are stored as they are.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with replacing(path) as partial:
+        model.save(partial)
+        with zipfile.ZipFile(partial) as archive:
+            parts = [(entry, archive.read(entry)) for entry in archive.infolist()]
+        with zipfile.ZipFile(partial, "w") as archive:
+            for entry, content in parts:
+                if entry.filename == "config.json":
+                    content = json.dumps(_portable(json.loads(content))).encode()
+                archive.writestr(entry, content)
+
+
+def _portable(stored: Any) -> Any:
+    """The stored form of a model, a layer or a value, without what older releases refuse."""
+    if isinstance(stored, list):
+        return [_portable(item) for item in stored]
+    if not isinstance(stored, dict):
+        return stored
+    if stored.get("class_name") == "DTypePolicy":
+        return stored["config"]["name"]
+    stored = {key: _portable(value) for key, value in stored.items()}
+    module, config = stored.get("module") or "", stored.get("config")
+    if module.partition(".")[0] == "keras" and isinstance(config, dict):
+        defaults = _defaults(module, stored["class_name"])
+        # Before 3.11 no operation such as `ops.split` had a name; its node has it, too.
+        unknown = {"name"} if module.startswith("keras.src.ops") else set()
+        unknown |= {k for k, v in config.items() if v is None and defaults.get(k, ...) is None}
+        unknown |= {k for k, v in config.items() if YOUNG.get(k) == v}
+        stored["config"] = {k: v for k, v in config.items() if k not in unknown}
+    return stored
+
+
+def _defaults(module: str, name: str) -> dict[str, Any]:
+    """The default of every argument of a class, its base classes' too."""
+    kinds = getattr(importlib.import_module(module), name).__mro__
+    signatures = [inspect.signature(kind.__init__) for kind in kinds if "__init__" in vars(kind)]
+    return {k: p.default for s in reversed(signatures) for k, p in s.parameters.items()}
