@@ -282,7 +282,7 @@ REFUSED = {
     "other classes": (tool("evaluate", "NET", "--data", "NPZ"), "has 10 classes, but"),
     "classes of other names": (
         tool("evaluate", "cifar10_tiny", "--data", "digits"),
-        "The classes of cifar10_tiny are not those of digits, by their names.",
+        "digits has class '0', which the model does not know (airplane, automobile, bird,",
     ),
     "list what is not": (tool("list", "tinyest*"), "Unknown net 'tinyest*'"),
     "predict by an unknown net": (

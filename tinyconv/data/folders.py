@@ -41,6 +41,7 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
         )
     parts = _list(folder, splits or {"train": folder})
     names = tuple(parts["train"])
+    check_classes(splits.get("train", folder), names, "" if splits else meant(folder))
     for part, classes in parts.items():
         if unseen := sorted(set(classes) - set(names)):
             raise InputError(
@@ -86,8 +87,6 @@ def _list(folder: Path, splits: dict[str, Path]) -> dict[str, Classes]:
     for part, path in splits.items():
         parts[part], others = list_classes(path)
         skipped += others
-    if "train" in splits:
-        check_classes(splits["train"], list(parts["train"]), meant(splits["train"]))
     print_skipped(folder, skipped)
     return parts
 

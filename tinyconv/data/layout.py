@@ -56,7 +56,8 @@ def find_splits(folder: Path) -> dict[str, Path]:
     for part in SPLITS:
         if len(same := [path for role, path in group if role == part]) > 1:
             raise InputError(f"{folder} has {_named(same)}; only one of them can be the {part}.")
-    return {part: _inside(path, part) for part, path in group}
+    paths = dict(group)
+    return {part: _inside(paths[part], part) for part in SPLITS if part in paths}
 
 
 def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
