@@ -375,7 +375,10 @@ REFUSED = {
     "train alone": (folder({"train/red/1.png": (9, 9)}), "has train/ alone"),
     "an empty class": (folder({"red/1.png": (9, 9), "green/x": b""}), "green has no images"),
     "a class of one": (folder(TWO_CLASSES), "Every class needs at least two images"),
-    "a damaged image": (folder({"red/1.png": b"\x89PNG"}), f"1.png {NOT_AN_IMAGE}"),
+    "a damaged image": (
+        folder({"red/1.png": b"\x89PNG", "blue/1.png": (9, 9)}),
+        f"1.png {NOT_AN_IMAGE}",
+    ),
     "an unseen class": (
         folder({"train/red/1.png": (9, 9), "test/blue/1.png": (9, 9)}),
         "has class 'blue', which",

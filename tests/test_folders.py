@@ -140,7 +140,7 @@ def test_val_is_validated_on(tmp_path):
         (("seg_train/a", "seg_test/a", "seg_pred"), "beside seg_pred/"),
         (("train_images/a", "test_set/a"), "test_set/ and train_images/, which may be splits or"),
         (("train/a", "train/b"), "has train/ alone; it needs train/ and test/ (or val/)"),
-        (("test/a", "val/a"), "has test/ and val/ alone; it needs train/ and test/ (or val/)"),
+        (("test/a", "val/a"), "has val/ and test/ alone; it needs train/ and test/ (or val/)"),
         (("test/a",), "has test/ alone; it needs train/"),
         (("train", "test"), "train has no images, but 2 .png outside the class folders; it needs"),
         (("train/a", "train/b", "test"), "test has no images, but 2 .png outside the class"),
@@ -158,11 +158,14 @@ def test_what_can_be_read_in_two_ways_or_none_is_refused_by_name(tmp_path, folde
 
 def test_a_class_that_is_not_in_the_test_is_said(tmp_path, capsys):
     folder = split(tmp_path, "train", "test")
+    (folder / "notes.txt").touch()
     for path in (folder / "test" / "blue").iterdir():
         path.unlink()
     (folder / "test" / "blue").rmdir()
     assert np.bincount(load(folder).test.labels, minlength=2).tolist() == [0, 12]
-    assert f"{folder / 'test'} has no class 'blue'." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{folder / 'test'} has no class 'blue'." in said
+    assert f"{folder}: 1 file skipped: 1 .txt outside the class folders" in said
 
 
 def test_one_class_is_refused_and_the_folder_that_was_meant_is_named(tmp_path, arrays):
@@ -193,6 +196,7 @@ def test_hidden_folders_and_those_of_systems_hold_no_images(tmp_path, capsys):
             photo("red", np.random.default_rng(0)).save(place / "copy.png")
     for junk in ("Thumbs.db", ".DS_Store", "desktop.ini", "._1.png"):
         (folder / "blue" / junk).write_bytes(b"\0")
+    os.mkfifo(folder / "blue" / "pipe.png")
     assert load(folder).counts() == {"train": 20, "holdout": 0, "test": 4}
     assert "skipped" not in capsys.readouterr().err
     assert len(predict.find([str(folder)])) == 24
@@ -216,6 +220,14 @@ def test_all_endings_of_pillow_are_images_and_what_is_skipped_is_counted(tmp_pat
     assert len(predict.find([str(folder / "red"), str(folder / "blue" / "1.png")])) == 23
     said = f"{folder / 'red'}: 20 files skipped: 20 .HEIC (install pillow-heif to read HEIC)\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    def deny(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.os, "scandir", deny)
+    refused(tmp_path, f"The folder {tmp_path} cannot be read (Permission denied).")
 
 
 def test_endings():

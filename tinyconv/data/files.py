@@ -67,6 +67,7 @@ def walk(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
     """
     root = os.path.realpath(folder)
     above = set(map(str, Path(root).parents))
+    suffixes = image_suffixes()
     images: dict[str, Path] = {}
     skipped: Counter[str] = Counter()
     seen: set[str] = set()
@@ -76,16 +77,19 @@ def walk(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
         if real in seen:
             continue
         seen.add(real)
+        within = str(Path(real, "_"))[:-1]
         for entry in visible(Path(place)):
             link = entry.is_symlink()
-            target = os.path.realpath(entry.path) if link else str(Path(real, entry.name))
+            target = os.path.realpath(entry.path) if link else within + entry.name
             if _is_dir(entry):
                 if not link:
                     waiting.appendleft((entry.path, target))
                 elif target not in above:
                     waiting.append((entry.path, target))  # later: a real path comes before links
-            elif Path(entry.name).suffix.lower() not in image_suffixes():
-                skipped[ending(entry.name)] += 1
+            elif not link and not entry.is_file():
+                continue  # a pipe or a device
+            elif (suffix := ending(entry.name)).lower() not in suffixes:
+                skipped[suffix] += 1
             elif target not in images or not link:
                 images[target] = Path(entry.path)
     return images, skipped
@@ -113,7 +117,8 @@ def stray(folder: Path) -> Counter[str]:
 
 
 def ending(name: str) -> str:
-    return Path(name).suffix or "without an ending"
+    stem, dot, end = name.rpartition(".")
+    return dot + end if stem else "without an ending"
 
 
 def print_skipped(folder: Path, skipped: Counter[str]) -> None:

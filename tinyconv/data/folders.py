@@ -11,7 +11,7 @@ from typing import IO
 import keras
 import numpy as np
 
-from tinyconv.data.files import print_skipped
+from tinyconv.data.files import print_skipped, stray
 from tinyconv.data.images import read_image, text
 from tinyconv.data.layout import find_splits, list_classes, meant
 from tinyconv.data.splits import Dataset, OnDisk, Split, check_classes, split_by_content
@@ -41,7 +41,6 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
         )
     parts = _list(folder, splits or {"train": folder})
     names = tuple(parts["train"])
-    check_classes(splits.get("train", folder), names, "" if splits else meant(folder))
     for part, classes in parts.items():
         if unseen := sorted(set(classes) - set(names)):
             raise InputError(
@@ -49,6 +48,7 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
             )
         if missing := [name for name in names if name not in classes]:
             print(f"{splits[part]} has no class {', '.join(map(repr, missing))}.", file=sys.stderr)
+    check_classes(splits.get("train", folder), names, "" if splits else meant(folder))
     shown = _show(folder, names)
     read = _read_splits(folder, parts, names, size)
     name = text(folder.resolve().name)
@@ -83,7 +83,7 @@ def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[
 def _list(folder: Path, splits: dict[str, Path]) -> dict[str, Classes]:
     """The classes of each split."""
     parts: dict[str, Classes] = {}
-    skipped: Counter[str] = Counter()
+    skipped = Counter() if folder in splits.values() else stray(folder)
     for part, path in splits.items():
         parts[part], others = list_classes(path)
         skipped += others
@@ -121,23 +121,23 @@ def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.n
     stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - goes with the last Split
     progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
     failed: list[tuple[Path, InputError]] = []
+
+    def read_chunk(start: int) -> None:
+        chunk = files[start : start + CHUNK]
+        decoded = list(threads.map(_try, chunk, [size] * len(chunk)))
+        good = [image for image in decoded if isinstance(image, np.ndarray)]
+        if len(good) < len(chunk):
+            tried = zip(chunk, decoded, strict=True)
+            failed.extend((file, e) for file, e in tried if isinstance(e, InputError))
+        elif stored:
+            _append(stored, good)
+        else:
+            images[start : start + len(chunk)] = good
+        progress.update(start + len(chunk))
+
     with ThreadPoolExecutor() as threads:
         for start in range(0, len(files), CHUNK):
-            chunk = files[start : start + CHUNK]
-            decoded = list(threads.map(_try, chunk, [size] * len(chunk)))
-            good = [image for image in decoded if isinstance(image, np.ndarray)]
-            failed += [
-                (file, error)
-                for file, error in zip(chunk, decoded, strict=True)
-                if isinstance(error, InputError)
-            ]
-            if failed:
-                pass  # go on for the other errors
-            elif stored:
-                _append(stored, good)
-            else:
-                images[start : start + len(chunk)] = good
-            progress.update(start + len(chunk))
+            read_chunk(start)
     if failed:
         raise _failure(folder, failed, len(files))
     return OnDisk(stored, np.arange(len(files)), shape) if stored else images
