@@ -282,7 +282,7 @@ REFUSED = {
     "other classes": (tool("evaluate", "NET", "--data", "NPZ"), "has 10 classes, but"),
     "classes of other names": (
         tool("evaluate", "cifar10_tiny", "--data", "digits"),
-        "The classes of cifar10_tiny are not those of digits, by their names.",
+        "digits has class '0', which the model does not know (airplane, automobile, bird,",
     ),
     "list what is not": (tool("list", "tinyest*"), "Unknown net 'tinyest*'"),
     "predict by an unknown net": (
@@ -375,7 +375,10 @@ REFUSED = {
     "train alone": (folder({"train/red/1.png": (9, 9)}), "has train/ alone"),
     "an empty class": (folder({"red/1.png": (9, 9), "green/x": b""}), "green has no images"),
     "a class of one": (folder(TWO_CLASSES), "Every class needs at least two images"),
-    "a damaged image": (folder({"red/1.png": b"\x89PNG"}), f"1.png {NOT_AN_IMAGE}"),
+    "a damaged image": (
+        folder({"red/1.png": b"\x89PNG", "blue/1.png": (9, 9)}),
+        f"1.png {NOT_AN_IMAGE}",
+    ),
     "an unseen class": (
         folder({"train/red/1.png": (9, 9), "test/blue/1.png": (9, 9)}),
         "has class 'blue', which",

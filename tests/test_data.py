@@ -196,7 +196,7 @@ print(len(train), batch.shape, tracemalloc.get_traced_memory()[1] // 2**20)
     peaks = []
     for limit in (0, 2**40):
         printed, _ = run("-c", script, folder, limit)
-        assert printed.startswith("975 (32, 160, 160, 3)")
+        assert printed.startswith("990 (32, 160, 160, 3)")
         peaks.append(int(printed.split()[-1]))
     whole = 1248 * 160 * 160 * 3 / 2**20
     assert peaks[0] < whole / 2 < whole < peaks[1]

@@ -179,16 +179,14 @@ def evaluate(args: argparse.Namespace) -> None:
     from tinyconv.devices import Devices
     from tinyconv.fast.twin import twin
 
-    dataset = data.load(spec, model.input_shape[1:3])
+    split, names, what = data.load_test(
+        spec, model.input_shape[1:3], opened.class_names, opened.data
+    )
     classes = model.output_shape[-1]
-    if classes != len(dataset.class_names):
-        raise InputError(
-            f"{args.model} has {classes} classes, but {spec} has {len(dataset.class_names)}."
-        )
-    if opened.class_names not in (None, dataset.class_names):
-        raise InputError(f"The classes of {args.model} are not those of {spec}, by their names.")
+    if classes != len(names):
+        raise InputError(f"{args.model} has {classes} classes, but {spec} has {len(names)}.")
     fast = twin(model) if Devices().can_fuse(mixed=False) else model
-    print(f"\n{report.evaluate(fast, dataset.test).text(dataset.class_names)}")
+    print(f"\n{what}\n{report.evaluate(fast, split).text(names)}")
 
 
 def export(args: argparse.Namespace) -> None:

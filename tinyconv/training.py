@@ -410,7 +410,7 @@ class _Training:
         }
 
     def _validation_name(self) -> str:
-        return "holdout" if self.dataset.holdout else "test"
+        return "holdout" if self.dataset.holdout else self.dataset.test_name
 
     def _write_report(self, content: dict) -> None:
         if self.devices.rank:
@@ -420,7 +420,7 @@ class _Training:
     def _finish(self, history: list[dict], status: str) -> None:
         if self.devices.rank:
             return
-        print("Evaluating on the training and the test images")
+        print(f"Evaluating on the training and the {self.dataset.test_name} images")
         train, test = self._evaluate(self.dataset.train), self._evaluate(self.dataset.test)
         seconds = [row["seconds"] for row in history]
         images = len(self.batches) * self.run.batch_size
@@ -446,7 +446,8 @@ class _Training:
         )
         text = self._text(history, status, train, test, timing)
         write_text(self.folder / "report.txt", text)
-        accuracy = f"{100 * test.accuracy:.2f}% of {len(test.labels):,} test images right"
+        images_of = f"{len(test.labels):,} {self.dataset.test_name} images"
+        accuracy = f"{100 * test.accuracy:.2f}% of {images_of} right"
         again = " from a trained model" if self.started_from else ""
         title = f"{self._title()}, {len(history)} epochs{again}: {accuracy}"
         if history:
@@ -463,7 +464,7 @@ class _Training:
         timing: dict[str, float],
     ) -> str:
         rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error", "top-5")]
-        for name, part in (("train", train), ("test", test)):
+        for name, part in (("train", train), (self.dataset.test_name, test)):
             shares = (part.accuracy, 1 - part.accuracy, part.top5)
             rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (

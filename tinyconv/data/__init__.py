@@ -6,8 +6,9 @@ or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` t
 """
 
 from tinyconv.data.batches import AugmentedBatches, Batches, feed
-from tinyconv.data.images import image_files, read_image, text
-from tinyconv.data.sources import SIZES, is_here, load
+from tinyconv.data.files import image_files
+from tinyconv.data.images import read_image, text
+from tinyconv.data.sources import SIZES, is_here, load, load_test
 from tinyconv.data.splits import Dataset, OnDisk, Split
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "image_files",
     "is_here",
     "load",
+    "load_test",
     "read_image",
     "text",
 ]

@@ -1,8 +1,9 @@
-"""A folder of images, one subfolder per class."""
+"""Images in folders: one subfolder per class, perhaps under a folder per split."""
 
 import math
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -10,74 +11,157 @@ from typing import IO
 import keras
 import numpy as np
 
-from tinyconv.data.images import image_files, read_image, text
-from tinyconv.data.splits import Dataset, OnDisk, Split, split_by_class
+from tinyconv.data.files import print_skipped, stray
+from tinyconv.data.images import read_image, text
+from tinyconv.data.layout import find_splits, list_classes, meant
+from tinyconv.data.splits import Dataset, OnDisk, Split, check_classes, split_by_content
 from tinyconv.errors import InputError
 
 IN_MEMORY = 2 * 2**30  # bytes; a folder that is larger, once decoded, is kept on disk
 CHUNK = 256  # images that are decoded side by side
 
+Classes = dict[str, list[Path]]
 
-def load_folder(folder: Path, size: tuple[int, int]) -> Dataset:
-    parts = [part for part in ("train", "test") if (folder / part).is_dir()]
-    if len(parts) == 1:
+
+def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Dataset:
+    """All splits of a folder; a fifth of each class is the test part if it has none.
+
+    Raises:
+        InputError: the folder can be read in two ways or in none, or an image is damaged.
+    """
+    splits = find_splits(folder)
+    if splits and ("train" not in splits or len(splits) == 1):
         raise InputError(
-            f"{folder} has {parts[0]}/ alone; it needs both train/ and test/, or neither."
+            f"{folder} has {'/ and '.join(splits)}/ alone; it needs train/ and test/ (or val/), or "
+            "classes and no splits."
         )
-    if parts:
-        train_files, test_files = (_list_images(folder / part) for part in parts)
-        if unseen := sorted(set(test_files) - set(train_files)):
+    if holdout and len(splits) == 3:
+        raise InputError(
+            f"{splits['val']} is already the part to validate on; leave out --holdout {holdout}."
+        )
+    parts = _list(folder, splits or {"train": folder})
+    names = tuple(parts["train"])
+    for part, classes in parts.items():
+        if unseen := sorted(set(classes) - set(names)):
             raise InputError(
-                f"{folder}/test has class {unseen[0]!r}, which {folder}/train has not."
+                f"{splits[part]} has class {unseen[0]!r}, which {splits['train']} has not."
             )
-        names = tuple(train_files)
-        train, test = (_read_images(files, names, size) for files in (train_files, test_files))
-    else:
-        files = _list_images(folder)
-        names = tuple(files)
-        everything = _read_images(files, names, size)
-        count = max(len(names), len(everything) // 5)
-        kept, held = split_by_class(everything.labels, count, seed=0)
-        train, test = everything.take(kept), everything.take(held)
-    return Dataset(text(folder.resolve().name), tuple(map(text, names)), train, test)
+        if missing := [name for name in names if name not in classes]:
+            print(f"{splits[part]} has no class {', '.join(map(repr, missing))}.", file=sys.stderr)
+    check_classes(splits.get("train", folder), names, "" if splits else meant(folder))
+    shown = _show(folder, names)
+    read = _read_splits(folder, parts, names, size)
+    name = text(folder.resolve().name)
+    if not splits:
+        everything = read["train"]
+        kept, held = split_by_content(everything.images, everything.labels)
+        return Dataset(name, shown, everything.take(kept), everything.take(held))
+    if "test" not in read:
+        return Dataset(name, shown, read["train"], read["val"], test_name="val")
+    return Dataset(name, shown, read["train"], read["test"], read.get("val"))
 
 
-def _list_images(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its image files, both in alphabetical order."""
-    classes = {
-        subfolder.name: image_files(subfolder)
-        for subfolder in sorted(folder.iterdir())
-        if subfolder.is_dir() and not subfolder.name.startswith(".")
-    }
-    if not any(classes.values()):
-        raise InputError(f"{folder} has no images; it needs one subfolder of images per class.")
-    if empty := [name for name, files in classes.items() if not files]:
-        raise InputError(f"{folder / empty[0]} has no images; remove it or fill it.")
-    return classes
+def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[str, ...], str]:
+    """The images to evaluate a model on, their classes, and in words which part they are.
+
+    That is the test part (else the val part) of a folder with splits, and all of another.
+    """
+    splits = find_splits(folder)
+    part = next((part for part in ("test", "val") if part in splits), "train")
+    if splits and part == "train":
+        raise InputError(
+            f"{folder} has train/ alone; give {splits[part]} to evaluate its images all the same."
+        )
+    where = splits.get(part, folder)
+    parts = _list(folder, {part: where})
+    names = tuple(parts[part])
+    split = _read_splits(folder, parts, names, size)[part]
+    which = f"all of {where.relative_to(folder)}/" if splits else "all of them"
+    return split, _show(folder, names), which
 
 
-def _read_images(
-    classes: dict[str, list[Path]], names: tuple[str, ...], size: tuple[int, int]
-) -> Split:
-    files = [file for name in classes for file in classes[name]]
-    labels = [names.index(name) for name in classes for _ in classes[name]]
+def _list(folder: Path, splits: dict[str, Path]) -> dict[str, Classes]:
+    """The classes of each split."""
+    parts: dict[str, Classes] = {}
+    skipped = Counter() if folder in splits.values() else stray(folder)
+    for part, path in splits.items():
+        parts[part], others = list_classes(path)
+        skipped += others
+    print_skipped(folder, skipped)
+    return parts
+
+
+def _show(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of classes as text."""
+    shown = tuple(map(text, names))
+    if twice := [name for name, count in Counter(shown).items() if count > 1]:
+        raise InputError(f"{folder} has two classes that both read {twice[0]!r}; rename one.")
+    return shown
+
+
+def _read_splits(
+    folder: Path, parts: dict[str, Classes], names: tuple[str, ...], size: tuple[int, int]
+) -> dict[str, Split]:
+    files = [path for classes in parts.values() for paths in classes.values() for path in paths]
+    images = _read_images(folder, files, size)
+    splits, start = {}, 0
+    for part, classes in parts.items():
+        labels = [names.index(name) for name, paths in classes.items() for _ in paths]
+        rows = slice(start, start := start + len(labels))
+        own = images.take(rows) if isinstance(images, OnDisk) else images[rows]
+        splits[part] = Split(own, np.array(labels, np.int32))
+    return splits
+
+
+def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.ndarray | OnDisk:
+    """All images (N, height, width, 3); every file is tried before any error is raised."""
     shape = (*size, 3)
     on_disk = len(files) * math.prod(shape) > IN_MEMORY
     images = np.empty((0 if on_disk else len(files), *shape), np.uint8)
     stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - goes with the last Split
     progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
+    failed: list[tuple[Path, InputError]] = []
+
+    def read_chunk(start: int) -> None:
+        chunk = files[start : start + CHUNK]
+        decoded = list(threads.map(_try, chunk, [size] * len(chunk)))
+        good = [image for image in decoded if isinstance(image, np.ndarray)]
+        if len(good) < len(chunk):
+            tried = zip(chunk, decoded, strict=True)
+            failed.extend((file, e) for file, e in tried if isinstance(e, InputError))
+        elif stored:
+            _append(stored, good)
+        else:
+            images[start : start + len(chunk)] = good
+        progress.update(start + len(chunk))
+
     with ThreadPoolExecutor() as threads:
         for start in range(0, len(files), CHUNK):
-            chunk = files[start : start + CHUNK]
-            decoded = list(threads.map(read_image, chunk, [size] * len(chunk)))
-            if stored:
-                _append(stored, decoded)
-            else:
-                images[start : start + len(chunk)] = decoded
-            progress.update(start + len(chunk))
-    if stored:
-        return Split(OnDisk(stored, np.arange(len(files)), shape), np.array(labels, np.int32))
-    return Split(images, np.array(labels, np.int32))
+            read_chunk(start)
+    if failed:
+        raise _failure(folder, failed, len(files))
+    return OnDisk(stored, np.arange(len(files)), shape) if stored else images
+
+
+def _try(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
+    try:
+        return read_image(file, size)
+    except InputError as error:
+        return error
+
+
+def _failure(folder: Path, failed: list[tuple[Path, InputError]], count: int) -> InputError:
+    """One error for all images that cannot be read; it names the first ten."""
+    path, first = failed[0]
+    if len(failed) == 1:
+        return first
+    names = ", ".join(str(file.relative_to(folder)) for file, _ in failed[:10])
+    more = f" and {len(failed) - 10} more" if len(failed) > 10 else ""
+    reason = str(first).removeprefix(f"{path} ")
+    return InputError(
+        f"{len(failed)} of {count} images in {folder} cannot be used, {names}{more}; the first "
+        f"{reason}"
+    )
 
 
 def _append(file: IO[bytes], images: list[np.ndarray]) -> None:

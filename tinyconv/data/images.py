@@ -1,4 +1,4 @@
-"""Image files: which files are images, and how each is read."""
+"""How an image file is read."""
 
 import math
 import os
@@ -10,17 +10,7 @@ from PIL import Image, ImageOps
 from tinyconv.data.splits import OnDisk
 from tinyconv.errors import InputError
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 50_000_000
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and below, in alphabetical order."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    )
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -2,16 +2,19 @@
 
 import contextlib
 import difflib
+import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tinyconv.data.arrays import load_npz
-from tinyconv.data.folders import load_folder
+from tinyconv.data.folders import load_folder, load_test_folder
 from tinyconv.data.images import resize
-from tinyconv.data.splits import Dataset, Split, split_by_class
+from tinyconv.data.layout import meant
+from tinyconv.data.splits import Dataset, Split, check_classes, shared, split_by_class
 from tinyconv.errors import InputError
 
 TFDS = ("cifar10", "cifar100")
@@ -25,10 +28,14 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
         spec: "cifar10" or "cifar100" (by TensorFlow Datasets, which reads the environment variable
             TFDS_DATA_DIR); "digits" (scikit-learn's 1,797 handwritten digits, no download); the
             path of an `.npz` with x_train, y_train, x_test, y_test and perhaps class_names; or the
-            path of a folder with one subfolder of images per class, perhaps under train/ and test/.
+            path of a folder with one subfolder of images per class, perhaps under train/ and test/
+            (docs/data.md has the rules).
         size: (height, width) in pixels that every image is resized to.
         holdout: how many training images to set aside for validation, in the classes' proportions.
         seed: which ones.
+
+    Returns:
+        The data set. How many test images are also training images is printed.
 
     Raises:
         InputError: the source is not there, cannot be read, or holds something else.
@@ -40,7 +47,7 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
     elif spec == "digits":
         dataset = _load_digits()
     elif Path(spec).is_dir():
-        dataset = load_folder(Path(spec), size)
+        dataset = load_folder(Path(spec), size, holdout)
     elif Path(spec).is_file():
         dataset = load_npz(Path(spec))
     else:
@@ -48,13 +55,59 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
         hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
         known = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
         raise InputError(f"Unknown data {spec!r} ({known}): {hint}")
+    present = [dataset.class_names[label] for label in np.unique(dataset.train.labels)]
+    check_classes(spec, present)
     train, test = (
         Split(resize(split.images, size), split.labels) for split in (dataset.train, dataset.test)
     )
-    if not holdout:
-        return Dataset(dataset.name, dataset.class_names, train, test)
-    kept, held = split_by_class(train.labels, holdout, seed)
-    return Dataset(dataset.name, dataset.class_names, train.take(kept), test, train.take(held))
+    dataset = replace(dataset, train=train, test=test)
+    if holdout:
+        kept, held = split_by_class(train.labels, holdout, seed)
+        dataset = replace(dataset, train=train.take(kept), holdout=train.take(held))
+    for sentence in shared(dataset):
+        print(sentence, file=sys.stderr)
+    return dataset
+
+
+def load_test(
+    spec: str, size: tuple[int, int], class_names: tuple[str, ...] | None, own: str | None
+) -> tuple[Split, tuple[str, ...], str]:
+    """Read the images to evaluate a trained model on.
+
+    Args:
+        spec: as for `load`. A folder without splits is read whole, unless the model was trained on
+            it.
+        size: (height, width) in pixels that every image is resized to.
+        class_names: those of the model, if they are known; labels become indices into these.
+        own: what the model was trained on, if that is known.
+
+    Returns:
+        The images, the names that their labels stand for, and in words what they are.
+
+    Raises:
+        InputError: as for `load`, or a class is none of `class_names`.
+    """
+    folder = Path(spec)
+    is_folder = spec not in SIZES and folder.is_dir()
+    if is_folder and (own is None or folder.resolve() != Path(own).resolve()):
+        split, names, which = load_test_folder(folder, size)
+    else:
+        dataset = load(spec, size)
+        split, names = dataset.test, dataset.class_names
+        which = f"its {dataset.test_name} part"
+    what = f"{len(split):,} images of {spec}, {which}"
+    if class_names in (None, names):
+        return split, names, what
+    assert class_names
+    if unknown := [name for name in names if name not in class_names]:
+        hint = meant(folder) if is_folder and len(names) == 1 else ""
+        known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+        raise InputError(
+            f"{spec} has class {unknown[0]!r}, which the model does not know ({known}){hint or '.'}"
+        )
+    indices = np.array([class_names.index(name) for name in names], np.int32)
+    what += f", in {len(names)} of the model's {len(class_names)} classes"
+    return Split(split.images, indices[split.labels]), class_names, what
 
 
 def is_here(spec: str) -> bool:
@@ -89,11 +142,11 @@ def _load_tfds(name: str) -> Dataset:
         raise InputError(
             f"{name} in {where} cannot be read ({_cause(error)}): remove it to prepare it anew."
         ) from error
-    return Dataset(
-        name,
-        tuple(builder.info.features["label"].names),
-        *(Split(s["image"].numpy(), s["label"].numpy().astype(np.int32)) for s in (train, test)),
-    )
+    splits = [
+        Split(part["image"].numpy(), part["label"].numpy().astype(np.int32))
+        for part in (train, test)
+    ]
+    return Dataset(name, tuple(builder.info.features["label"].names), splits[0], splits[1])
 
 
 def _cause(error: Exception) -> str:

@@ -1,8 +1,11 @@
 """A data set in memory, or in a temporary file, and its splits."""
 
+import hashlib
 import math
-import os
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -13,21 +16,35 @@ from tinyconv.errors import InputError
 class OnDisk:
     """Images (N, H, W, 3) in uint8 in a file: an array, as far as indexing by rows goes.
 
-    They are read, not mapped, so that they take no memory beyond the rows asked for.
+    They are read, not mapped, so that they take no memory beyond the rows asked for. Several
+    threads may read at once.
     """
 
-    def __init__(self, file: IO[bytes], rows: np.ndarray, shape: tuple[int, int, int]):
-        self.file, self.rows = file, rows
+    def __init__(
+        self,
+        file: IO[bytes],
+        rows: np.ndarray,
+        shape: tuple[int, int, int],
+        lock: "threading.Lock | None" = None,
+    ):
+        self.file, self.rows, self.lock = file, rows, lock or threading.Lock()
         self.shape = (len(rows), *shape)
 
-    def take(self, indices: np.ndarray) -> "OnDisk":
+    def take(self, indices: np.ndarray | slice) -> "OnDisk":
         """Some of them, in the same file."""
-        return OnDisk(self.file, self.rows[indices], self.shape[1:])
+        return OnDisk(self.file, self.rows[indices], self.shape[1:], self.lock)
 
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        size, number = math.prod(self.shape[1:]), self.file.fileno()
-        rows = [os.pread(number, size, int(row) * size) for row in self.rows[indices]]
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, *self.shape[1:])
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
+        rows, size = self.rows[indices], math.prod(self.shape[1:])
+        images = np.empty((len(rows), size), np.uint8)
+        with self.lock:  # a file has one position
+            for image, row in zip(images, rows, strict=True):
+                self.file.seek(int(row) * size)
+                image[:] = np.frombuffer(self.file.read(size), np.uint8)
+        return images.reshape(-1, *self.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -40,7 +57,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: np.ndarray) -> "Split":
+    def take(self, indices: np.ndarray | slice) -> "Split":
         images = self.images
         images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
         return Split(images, self.labels[indices])
@@ -53,18 +70,30 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. `holdout` is the part taken out of the training images, if any."""
+    """A data set, split.
+
+    `holdout` is the part taken out of the training images, or the val part of a folder that has a
+    test part, too. `test_name` is "val" where a folder has a val part and no test part.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     test: Split
     holdout: Split | None = None
+    test_name: str = "test"
 
     def counts(self) -> dict[str, int]:
         """How many images each split has."""
         splits = {"train": self.train, "holdout": self.holdout or (), "test": self.test}
         return {name: len(split) for name, split in splits.items()}
+
+
+def check_classes(source: str | Path, names: Sequence[str], hint: str = "") -> None:
+    """Refuse a source whose images are all of one class."""
+    if len(names) < 2:
+        hint = hint or "; a classifier needs at least two."
+        raise InputError(f"{source} has one class, {names[0]!r}{hint}")
 
 
 def split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,3 +112,43 @@ def split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
         np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
     )
     return np.sort(kept), np.sort(held)
+
+
+def contents(images: np.ndarray | OnDisk) -> np.ndarray:
+    """A digest of each image's pixels (N,): equal for equal images."""
+    digests = [
+        hashlib.blake2b(image, digest_size=16).digest()
+        for start in range(0, len(images), 64)
+        for image in np.ascontiguousarray(images[start : start + 64])
+    ]
+    return np.array(digests, "V16")
+
+
+def shared(dataset: Dataset) -> list[str]:
+    """A sentence for each split that has images of the training split, by their pixels."""
+    train = set(contents(dataset.train.images).tolist())
+    said = []
+    for name, split in ((dataset.test_name, dataset.test), ("holdout", dataset.holdout)):
+        count = sum(d in train for d in contents(split.images).tolist()) if split else 0
+        if split and count:
+            said.append(f"{count:,} of {len(split):,} {name} images are also training images.")
+    return said
+
+
+def split_by_content(images: np.ndarray | OnDisk, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Indices of about four fifths and of one fifth of each class; copies stay on one side.
+
+    A class in which all images are copies of one another is on both sides.
+    """
+    keys = [(int(label), key) for label, key in zip(labels, contents(images).tolist(), strict=True)]
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    originals = np.array(sorted(first.values()))
+    classes = len(np.unique(labels))
+    if np.bincount(labels[originals])[np.unique(labels)].min() < 2:
+        originals = np.arange(len(labels))
+        first = {}
+    count = max(classes, len(originals) // 5)
+    _, held = split_by_class(labels[originals], count, seed=0)
+    chosen = set(originals[held].tolist())
+    is_held = np.array([first.get(key, i) in chosen for i, key in enumerate(keys)])
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
