@@ -11,6 +11,7 @@ import numpy as np
 from tinyconv.data.arrays import load_npz
 from tinyconv.data.folders import load_folder
 from tinyconv.data.images import resize
+from tinyconv.data.ranges import Range, check_range
 from tinyconv.data.splits import Dataset, Split, split_by_class
 from tinyconv.errors import InputError
 
@@ -18,7 +19,13 @@ TFDS = ("cifar10", "cifar100")
 SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net for
 
 
-def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> Dataset:
+def load(
+    spec: str,
+    size: tuple[int, int],
+    holdout: int = 0,
+    seed: int = 0,
+    data_range: Range | None = None,
+) -> Dataset:
     """Read a data set.
 
     Args:
@@ -29,12 +36,17 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
         size: (height, width) in pixels that every image is resized to.
         holdout: how many training images to set aside for validation, in the classes' proportions.
         seed: which ones.
+        data_range: the values of black and white in an `.npz`. Default: 0 and 255.
 
     Raises:
         InputError: the source is not there, cannot be read, or holds something else.
     """
     if holdout < 0:
         raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
+    if data_range is not None:
+        data_range = check_range(data_range)
+        if spec in SIZES or Path(spec).is_dir():
+            raise InputError(f"--data-range is for the arrays of an .npz file; {spec} needs none.")
     if spec in TFDS:
         dataset = _load_tfds(spec)
     elif spec == "digits":
@@ -42,7 +54,7 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
     elif Path(spec).is_dir():
         dataset = load_folder(Path(spec), size)
     elif Path(spec).is_file():
-        dataset = load_npz(Path(spec))
+        dataset = load_npz(Path(spec), data_range)
     else:
         near = difflib.get_close_matches(spec, (*TFDS, "digits"), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
