@@ -164,7 +164,7 @@ def test_images_that_can_mean_more_are_refused(shape, load):
 @pytest.mark.parametrize("shape", [(32, 32, 4), (32, 32, 2), (3072,), (), (1, 1, 32, 32, 3)])
 def test_other_shapes_are_refused(shape, load):
     x = np.resize(X, (24, *shape))
-    with pytest.raises(InputError, match="has shape .*; images are"):
+    with pytest.raises(InputError, match=r"has shape .*; images are"):
         load(x_train=x, x_test=x[:12])
 
 
