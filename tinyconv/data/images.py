@@ -46,7 +46,7 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
             than one picture.
     """
     try:
-        # By its path Pillow 13 maps an uncompressed TIFF, and turns one that lies on its side wrong.
+        # Given the path, Pillow 13 maps an uncompressed TIFF and turns a sideways one wrong.
         with path.open("rb") as file, Image.open(file) as image:
             if math.prod(image.size) > MAX_PIXELS:
                 raise InputError(
