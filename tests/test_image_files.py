@@ -29,7 +29,8 @@ def saved(mode, kind, **options):
     elif mode == "I;16":
         image = Image.fromarray(DEEP)
     else:
-        image = Image.fromarray(RAMP).convert("RGB").convert(mode)
+        image = Image.fromarray(RAMP)
+        image = (image.convert("RGB") if mode == "CMYK" else image).convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

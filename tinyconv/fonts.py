@@ -13,12 +13,14 @@ def drawable(names: Sequence[str], title: str) -> tuple[Sequence[str], str, list
     """Class names and a title as installed fonts can draw them, and the families to draw them by.
 
     Names that no font can draw give way to the numbers of the classes, and such characters of the
-    title to question marks; a line on the terminal says so, once.
+    title to question marks; a line on the terminal says so, once. More than the usual families may
+    have no bold face, so use normal weight with them.
     """
     names, title = [_without_controls(name) for name in names], _without_controls(title)
     families = list(matplotlib.rcParams["font.family"])
     wanted = set("".join((*names, title))) - {"\n"}
-    missing = {c for c in wanted if ord(c) not in _characters(families[0])}
+    known = _characters(families[0]) & _characters(families[0], "bold")
+    missing = {c for c in wanted if ord(c) not in known}
     if not missing:
         return names, title, families
     _find_new_fonts()
@@ -45,17 +47,14 @@ def _without_controls(text: str) -> str:
 
 
 @functools.cache
-def _characters(family: str) -> frozenset[int]:
-    """The code points that a family has, both in normal and in bold weight."""
-    found = []
-    for weight in ("normal", "bold"):
-        wanted = font_manager.FontProperties(family=[family], weight=weight)
-        try:
-            font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))
-        except (ValueError, RuntimeError, OSError):  # it is gone, or FreeType cannot read it
-            return frozenset()
-        found.append(frozenset(font.get_charmap() if font.scalable else ()))
-    return found[0] & found[1]
+def _characters(family: str, weight: str = "normal") -> frozenset[int]:
+    """The code points that a family has."""
+    wanted = font_manager.FontProperties(family=[family], weight=weight)
+    try:
+        font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))
+        return frozenset(font.get_charmap() if font.scalable else ())
+    except (ValueError, RuntimeError, OSError):  # it is gone, or FreeType cannot read it
+        return frozenset()
 
 
 def _find_new_fonts() -> None:

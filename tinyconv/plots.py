@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -54,11 +54,12 @@ def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percen
 def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> None:
     """Accuracy and loss over the epochs, side by side."""
     _, title, families = drawable((), title)
+    weight = "bold" if families == rcParams["font.family"] else "normal"
     with rc_context({"font.family": families}):
         picture, (left, right) = figure(11, 4.2, columns=2)
         draw_curve(left, history, "accuracy", validation, as_percent=True)
         draw_curve(right, history, "loss", validation, as_percent=False)
-        picture.suptitle(title, color=INK, x=0.01, ha="left", weight="bold", parse_math=False)
+        picture.suptitle(title, color=INK, x=0.01, ha="left", weight=weight, parse_math=False)
         save(picture, path)
 
 
