@@ -7,7 +7,7 @@ from tinyconv import cli, hosts, recipes
 from tinyconv.errors import InputError
 
 FROM_RUN = ["model", "freeze", "data", "recipe", "batch", "augment", "tpu", "mixed", "seed"]
-FROM_RUN += ["holdout", "out", "devices", "fast"]
+FROM_RUN += ["holdout", "out", "devices", "fast", "data_range"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -16,6 +16,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
     add("--freeze", action="store_true", default=None, help="train the head of FILE alone")
     add("--data", help="cifar10, cifar100, digits, FILE.npz or a FOLDER of images (cifar10)")
+    cli.add_data_range(add)
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
     add("-e", "--epoch", type=int, help="epochs in all (default: the recipe's)")
     add("-b", "--batch", type=int, help="images per step (default: the recipe's)")
@@ -44,7 +45,9 @@ def main(args: argparse.Namespace) -> None:
 def start(args: argparse.Namespace, several: hosts.Hosts | None) -> None:
     if args.resume:
         if extra := [name for name in FROM_RUN if getattr(args, name) is not None]:
-            raise InputError(f"--{extra[0]} cannot change on --resume; only --epoch can.")
+            raise InputError(
+                f"--{extra[0].replace('_', '-')} cannot change on --resume; only --epoch can."
+            )
         from tinyconv import training
 
         training.resume(args.resume, args.epoch, several)
@@ -68,6 +71,7 @@ def start(args: argparse.Namespace, several: hosts.Hosts | None) -> None:
         freeze=chosen(args.freeze, False),
         devices=args.devices,
         fast=chosen(args.fast, True),
+        data_range=args.data_range,
     )
     training.train(run, chosen(args.out, Path("models")), several)
 

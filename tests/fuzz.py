@@ -118,6 +118,8 @@ def image_door(folder: Path):
         *[("PNG", mode) for mode in ("P", "LA", "I;16", "1")],
         ("TIFF", "CMYK"),
         ("TIFF", "F"),
+        ("TIFF", "I;16"),
+        ("JPEG", "CMYK"),
     ):
         buffer = io.BytesIO()
         image = Image.new("I;16", (7, 9)) if mode == "I;16" else picture.convert(mode)
@@ -268,6 +270,7 @@ def flags_door(folder: Path):
         "--tpu",
     ]
     flags += ["--mixed", "--seed", "--holdout", "--out", "--resume", "--devices"]
+    flags += ["--data-range"]
     flags += ["--hosts", "--host-index"]
     flag = st.sampled_from(flags)
     fitting = st.sampled_from(

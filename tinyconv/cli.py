@@ -59,6 +59,16 @@ def _check_keras() -> None:
             raise InputError(f"{key} in {path} is {value!r}; it must be {' or '.join(right)}.")
 
 
+def add_data_range(add: Callable) -> None:
+    add(
+        "--data-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="values of black and white in an .npz (0 255)",
+    )
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -81,6 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command = commands.add_parser("evaluate", help="accuracy of a trained model, class by class")
     command.add_argument("model", help=trained)
     command.add_argument("--data", help="as for train.py (what the model was trained on)")
+    add_data_range(command.add_argument)
     command.set_defaults(main=evaluate)
 
     command = commands.add_parser("export", help="a trained model for phones, browsers and C++")
@@ -88,6 +99,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--to", required=True, help="litert, litert-int8, onnx or savedmodel")
     command.add_argument("--out", type=Path, help="the file, or the folder of a savedmodel")
     command.add_argument("--data", help="images to check with, as for train.py (the model's own)")
+    add_data_range(command.add_argument)
     command.add_argument("--images", type=int, default=1000, help="how many of them (1000)")
     command.set_defaults(main=export)
 
@@ -170,6 +182,11 @@ def predict(args: argparse.Namespace) -> None:
         raise InputError(f"{unread} of {len(files)} images could not be read.")
 
 
+def _data_range(args: argparse.Namespace, opened: Any) -> Any:
+    """That of the command line, or that of the model's own data."""
+    return args.data_range or (None if args.data else opened.data_range)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     from tinyconv import trained
 
@@ -180,7 +197,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from tinyconv.fast.twin import twin
 
     split, names, what = data.load_test(
-        spec, model.input_shape[1:3], opened.class_names, opened.data
+        spec, model.input_shape[1:3], opened.class_names, opened.data, _data_range(args, opened)
     )
     classes = model.output_shape[-1]
     if classes != len(names):
@@ -206,7 +223,7 @@ def export(args: argparse.Namespace) -> None:
     spec = args.data or opened.data
     labels = None
     if spec and (args.data or data.is_here(spec)):
-        dataset = data.load(spec, size)
+        dataset = data.load(spec, size, data_range=_data_range(args, opened))
         what = f"test images of {dataset.name}"
         images, known = dataset.test.some(args.images)
         calibration, _ = dataset.train.some(export.CALIBRATION)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tinyconv.atomic import replacing
+from tinyconv.fonts import drawable
 
 TRAIN, TEST = "#8a8f98", "#1f6feb"
 INK, GRID = "#24292f", "#e6e8eb"
@@ -51,15 +53,25 @@ def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percen
 
 def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> None:
     """Accuracy and loss over the epochs, side by side."""
-    picture, (left, right) = figure(11, 4.2, columns=2)
-    draw_curve(left, history, "accuracy", validation, as_percent=True)
-    draw_curve(right, history, "loss", validation, as_percent=False)
-    picture.suptitle(title, color=INK, x=0.01, ha="left", weight="bold", parse_math=False)
-    save(picture, path)
+    _, title, families = drawable((), title)
+    weight = "bold" if families == rcParams["font.family"] else "normal"
+    with rc_context({"font.family": families}):
+        picture, (left, right) = figure(11, 4.2, columns=2)
+        draw_curve(left, history, "accuracy", validation, as_percent=True)
+        draw_curve(right, history, "loss", validation, as_percent=False)
+        picture.suptitle(title, color=INK, x=0.01, ha="left", weight=weight, parse_math=False)
+        save(picture, path)
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
     """What each class was taken for, in percent of the class: rows true, columns predicted."""
+    class_names, title, families = drawable(class_names, title)
+    with rc_context({"font.family": families}):
+        picture = _confusion(matrix, class_names, title)
+        save(picture, path)
+
+
+def _confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     count = len(class_names)
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(20.0, 3.5 + 0.45 * count)
@@ -80,4 +92,4 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: 
             text = f"{value:.0f}"
             ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")
     ax.set_title(title, loc="left", fontsize=10, parse_math=False)
-    save(picture, path)
+    return picture

@@ -20,12 +20,14 @@ class Trained:
     """A trained model and what is known of it.
 
     `class_names` are those of its logits, or None if nothing beside the model says what they are;
-    `data` is what it was trained on, as for `tinyconv.data.load`, if that is known.
+    `data` and `data_range` are those it was trained on, as for `tinyconv.data.load`, if they are
+    known.
     """
 
     model: keras.Model
     class_names: tuple[str, ...] | None
     data: str | None
+    data_range: Any = None
 
 
 def folder() -> Path:
@@ -109,5 +111,6 @@ def open_model(model: str) -> Trained:
     names, run = known.get("classes"), known.get("run")
     if not isinstance(names, list) or len(names) != opened.output_shape[-1]:
         names = None
-    data = run.get("data") if isinstance(run, dict) else None
-    return Trained(opened, tuple(map(str, names)) if names else None, data)
+    run = run if isinstance(run, dict) else {}
+    names = tuple(map(str, names)) if names else None
+    return Trained(opened, names, run.get("data"), run.get("data_range"))

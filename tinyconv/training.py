@@ -41,7 +41,8 @@ class Run:
     `model` is a net by name, or a `.keras` file to start from, with a new head unless the report
     beside it names the classes of the data; with `freeze` the head alone is trained. `fast` trains
     by what `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted
-    convolutions by JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them.
+    convolutions by JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them, and
+    `data_range` is as `tinyconv.data.load` takes it.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Run:
     freeze: bool = False
     devices: int | None = None
     fast: bool = True
+    data_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
@@ -152,7 +154,7 @@ def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Datas
         height, width, _ = trained.input_shape[1:]
     else:
         height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
-    dataset = data.load(run.data, (height, width), run.holdout, run.seed)
+    dataset = data.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
     if _drops_remainder(run, devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "

@@ -5,14 +5,43 @@ from pathlib import Path
 import numpy as np
 
 from tinyconv.data.images import text
+from tinyconv.data.labels import read_labels
+from tinyconv.data.ranges import Range, to_bytes
 from tinyconv.data.splits import Dataset, Split
 from tinyconv.errors import InputError
 
-MAX_CLASSES = 100_000
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load_npz(path: Path) -> Dataset:
+def load_npz(path: Path, data_range: Range | None = None) -> Dataset:
+    """Read an `.npz` file, and print a line for each thing that was assumed of its arrays.
+
+    Args:
+        path: the file; `docs/arrays.md` says which arrays it may hold.
+        data_range: the values of black and white. Default: 0 and 255.
+
+    Raises:
+        InputError: it is no such file, or its arrays may mean more than one thing.
+    """
+    arrays = _read(path)
+    images, notes = {}, []
+    for key in ("x_train", "x_test"):
+        images[key], first = _channels_last(arrays[key], f"{key} in {path}")
+        if first:
+            notes.append(f"{key} is (N, {images[key].shape[-1]}, H, W); it is read as (N, H, W, C)")
+    pixels, assumed = to_bytes(images, path, data_range)
+    counts = {f"y_{part}": len(images[f"x_{part}"]) for part in ("train", "test")}
+    names, labels, more = read_labels(arrays, counts, path)
+    for note in (*notes, *assumed, *more):
+        print(f"{text(path)}: {note}")
+    train, test = (
+        Split(np.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x, y)
+        for x, y in zip(pixels, labels, strict=True)
+    )
+    return Dataset(text(path.stem), names, train, test)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in (*ARRAYS, "class_names") if key in file}
@@ -27,74 +56,25 @@ def load_npz(path: Path) -> Dataset:
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
         raise InputError(f"{path} has no {', '.join(missing)}; it needs {', '.join(ARRAYS)}.")
-    splits = []
-    for part in ("train", "test"):
-        x, y = f"x_{part}", f"y_{part}"
-        images = _check_images(arrays[x], f"{x} in {path}")
-        labels = _check_labels(arrays[y], len(images), f"{y} in {path}")
-        splits.append(Split(images, labels))
-    train, test = splits
-    if "class_names" in arrays:
-        names = _check_names(arrays["class_names"], f"class_names in {path}")
-    else:
-        names = tuple(map(str, range(int(train.labels.max()) + 1)))
-        if empty := sorted(set(range(len(names))) - set(train.labels.tolist())):
-            raise InputError(
-                f"y_train in {path} goes up to {len(names) - 1}, but has no {empty[0]}; "
-                "labels count up from 0, or class_names says what they are."
-            )
-    for part, split in (("train", train), ("test", test)):
-        if split.labels.max() >= len(names):
-            raise InputError(
-                f"y_{part} in {path} has label {split.labels.max()}; "
-                f"with {len(names)} classes labels are 0 to {len(names) - 1}."
-            )
-    return Dataset(text(path.stem), names, train, test)
+    return arrays
 
 
-def _check_names(names: np.ndarray, what: str) -> tuple[str, ...]:
-    if names.ndim != 1 or names.dtype.kind not in "US":
-        raise InputError(f"{what} has shape {names.shape}; it is a list of strings, one per class.")
-    try:
-        found = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
-    except (ValueError, SystemError) as error:  # bytes and code points that are no text
-        raise InputError(f"{what} is damaged; it is a list of strings, one per class.") from error
-    if len(set(found)) < len(found):
-        raise InputError(f"{what} has a name twice; every class needs one of its own.")
-    return found
-
-
-def _check_images(images: np.ndarray, what: str) -> np.ndarray:
-    """Images of any real type in 0..255, grey or RGB, as (N, H, W, 3) in uint8."""
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+def _channels_last(images: np.ndarray, what: str) -> tuple[np.ndarray, bool]:
+    """Images as (N, H, W, 1 or 3), and whether their channels came first."""
+    shape = images.shape
+    if 0 in shape:
+        raise InputError(f"{what} has shape {shape}; it must have at least one image.")
+    first, last = (len(shape) > 2 and shape[axis] in (1, 3) for axis in (1, -1))
+    if len(shape) == 3 and not (first or last):
+        return images[..., None], False
+    if len(shape) in (3, 4) and (len(shape) == 3 or (first and last)):
         raise InputError(
-            f"{what} has shape {images.shape}; images are (N, height, width, 3), or grey ones "
+            f"{what} has shape {shape}, which may mean more than one order of its axes; images are "
+            "(N, height, width, 3)."
+        )
+    if len(shape) != 4 or not (first or last):
+        raise InputError(
+            f"{what} has shape {shape}; images are (N, height, width, 3), or grey ones "
             "(N, height, width)."
         )
-    if images.dtype.kind not in "uif":
-        raise InputError(f"{what} is of type {images.dtype}; images are numbers in 0..255.")
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 255):
-        raise InputError(f"{what} runs from {low} to {high}; images are numbers in 0..255.")
-    if images.dtype.kind == "f" and high <= 1:
-        raise InputError(
-            f"{what} runs from {low} to {high}; multiply by 255: images are in 0..255."
-        )
-    if images.dtype != np.uint8:
-        images = np.rint(images).astype(np.uint8)
-    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-
-
-def _check_labels(labels: np.ndarray, count: int, what: str) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != (count,):
-        raise InputError(f"{what} has shape {labels.shape}; {count} images need ({count},).")
-    if labels.dtype.kind not in "ui":
-        raise InputError(f"{what} is of type {labels.dtype}; labels are integers from 0 up.")
-    for label in (labels.min(), labels.max()):
-        if not 0 <= label < MAX_CLASSES:
-            raise InputError(f"{what} has label {label}; labels are 0 to {MAX_CLASSES - 1}.")
-    return labels.astype(np.int32)
+    return (np.moveaxis(images, 1, -1), True) if first else (images, False)

@@ -14,6 +14,7 @@ from tinyconv.data.arrays import load_npz
 from tinyconv.data.folders import load_folder, load_test_folder
 from tinyconv.data.images import resize
 from tinyconv.data.layout import meant
+from tinyconv.data.ranges import Range, check_range
 from tinyconv.data.splits import Dataset, Split, check_classes, shared, split_by_class
 from tinyconv.errors import InputError
 
@@ -21,7 +22,13 @@ TFDS = ("cifar10", "cifar100")
 SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net for
 
 
-def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> Dataset:
+def load(
+    spec: str,
+    size: tuple[int, int],
+    holdout: int = 0,
+    seed: int = 0,
+    data_range: Range | None = None,
+) -> Dataset:
     """Read a data set.
 
     Args:
@@ -33,6 +40,7 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
         size: (height, width) in pixels that every image is resized to.
         holdout: how many training images to set aside for validation, in the classes' proportions.
         seed: which ones.
+        data_range: the values of black and white in an `.npz`. Default: 0 and 255.
 
     Returns:
         The data set. How many test images are also training images is printed.
@@ -42,6 +50,10 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
     """
     if holdout < 0:
         raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
+    if data_range is not None:
+        data_range = check_range(data_range)
+        if spec in SIZES or Path(spec).is_dir():
+            raise InputError(f"--data-range is for the arrays of an .npz file; {spec} needs none.")
     if spec in TFDS:
         dataset = _load_tfds(spec)
     elif spec == "digits":
@@ -49,7 +61,7 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
     elif Path(spec).is_dir():
         dataset = load_folder(Path(spec), size, holdout)
     elif Path(spec).is_file():
-        dataset = load_npz(Path(spec))
+        dataset = load_npz(Path(spec), data_range)
     else:
         near = difflib.get_close_matches(spec, (*TFDS, "digits"), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
@@ -70,7 +82,11 @@ def load(spec: str, size: tuple[int, int], holdout: int = 0, seed: int = 0) -> D
 
 
 def load_test(
-    spec: str, size: tuple[int, int], class_names: tuple[str, ...] | None, own: str | None
+    spec: str,
+    size: tuple[int, int],
+    class_names: tuple[str, ...] | None,
+    own: str | None,
+    data_range: Range | None = None,
 ) -> tuple[Split, tuple[str, ...], str]:
     """Read the images to evaluate a trained model on.
 
@@ -80,6 +96,7 @@ def load_test(
         size: (height, width) in pixels that every image is resized to.
         class_names: those of the model, if they are known; labels become indices into these.
         own: what the model was trained on, if that is known.
+        data_range: as for `load`.
 
     Returns:
         The images, the names that their labels stand for, and in words what they are.
@@ -89,10 +106,14 @@ def load_test(
     """
     folder = Path(spec)
     is_folder = spec not in SIZES and folder.is_dir()
-    if is_folder and (own is None or folder.resolve() != Path(own).resolve()):
+    if (
+        is_folder
+        and data_range is None
+        and (own is None or folder.resolve() != Path(own).resolve())
+    ):
         split, names, which = load_test_folder(folder, size)
     else:
-        dataset = load(spec, size)
+        dataset = load(spec, size, data_range=data_range)
         split, names = dataset.test, dataset.class_names
         which = f"its {dataset.test_name} part"
     what = f"{len(split):,} images of {spec}, {which}"
