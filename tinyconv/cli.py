@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinyconv import registry
+from tinyconv import __version__, registry, terminal
 from tinyconv.errors import InputError, unknown
 
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; on bad input print its one sentence and exit with 2, on Ctrl-C with 130."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    terminal.prepare()
     try:
         _check_backend()
         main()
@@ -31,6 +31,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the flag `--version`."""
+    parser.add_argument("--version", action="version", version=f"tinyconv {__version__}")
+
+
 def _check_backend() -> None:
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in ("tensorflow", "jax"):
@@ -41,6 +46,7 @@ def _check_backend() -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     trained = "a .keras file, or a net that ships trained"
 
