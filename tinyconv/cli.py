@@ -100,7 +100,7 @@ def list_nets(args: argparse.Namespace) -> None:
             file = trained.path(name)
             report = trained.report(file)
             accuracy, size = report["test"]["accuracy"], file.stat().st_size
-            figures = (f"{accuracy:.2%}", report["run"]["data"], f"{size / 1000:.0f}")
+            figures = (f"{accuracy:.2%}", trained.data_name(report), f"{size / 1000:.0f}")
         shape = "x".join(map(str, net.input_shape))
         rows.append((name, f"{net.parameters:,}", f"{net.macs / 1e6:.2f}", shape, *figures))
     if len(rows) == 1:
@@ -161,10 +161,12 @@ def evaluate(args: argparse.Namespace) -> None:
 
     opened = trained.open_model(args.model)
     model, spec = opened.model, args.data or opened.data or "cifar10"
-    from tinyconv import data, report
+    from tinyconv import data, report, runs
     from tinyconv.devices import Devices
     from tinyconv.fast.twin import twin
 
+    if not args.data:
+        runs.check_data(spec, Path(args.model).parent)
     dataset = data.load(spec, model.input_shape[1:3])
     classes = model.output_shape[-1]
     if classes != len(dataset.class_names):

@@ -81,7 +81,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     before = sys.stderr
     if isinstance(before, io.TextIOWrapper) and before.fileno() == 2:
         # A logger may keep this stream, so that it stays open.
-        sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115, PTH123
+        sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
     os.dup2(keeper.stdin.fileno(), 2)
     try:
         yield ends.clear
