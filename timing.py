@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tinyconv import cli, originals, registry
+from tinyconv import cli, originals, registry, terminal
 from tinyconv.errors import InputError
 
 PEERS = ("keras", "torch", "compiled")
@@ -12,6 +12,7 @@ PEERS = ("keras", "torch", "compiled")
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_version(parser)
     add = parser.add_argument
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
     add("-b", "--batch", type=int, nargs="+", default=[32, 128], help="images per step (32 128)")
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
     import keras
 
     total = timing.steps(args.model, args.runs, peers)
-    progress = keras.utils.Progbar(total, unit_name="step")
+    progress = keras.utils.Progbar(total, unit_name="step", verbose=terminal.bars())
     timings = timing.measure(
         args.model, args.batch, args.runs, on_step=progress.update, peers=peers
     )
@@ -58,5 +59,7 @@ def main(args: argparse.Namespace) -> None:
     print(caption)
 
 
+if __name__ == "__mp_main__":  # a process that times a net imports this file anew
+    terminal.prepare()
 if __name__ == "__main__":
     cli.run(lambda: main(parse()))

@@ -12,6 +12,7 @@ FROM_RUN += ["holdout", "out", "devices", "fast", "data_range"]
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_version(parser)
     add = parser.add_argument
     add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
     add("--freeze", action="store_true", default=None, help="train the head of FILE alone")

@@ -86,7 +86,9 @@ def past(report: dict) -> str:
         known = "of which nothing is known"
         if "run" in model:
             run = model["run"]
-            known = f"of {model['epochs']} epochs on {run['data']} by `{run['recipe']}`"
+            known = (
+                f"of {model['epochs']} epochs on {trained.data_name(model)} by `{run['recipe']}`"
+            )
         begun = "That began as" if sentences else "Began as"
         sentences.append(f" {begun} a model {known} (sha256 `{model['sha256']}`).")
     return "".join(sentences)
@@ -114,7 +116,7 @@ def card(name: str, report: dict) -> str:
     )
     height, width, _ = net.input_shape
     return f"""\
-# {name}, trained on {run["data"]}
+# {name}, trained on {trained.data_name(report)}
 
 {report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images right, with \
 {report["parameters"]:,} parameters and {report["macs"] / 1e6:.2f} M multiply-adds an image.
@@ -130,7 +132,7 @@ model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 
 ## Training
 
-- **Data**: {run["data"]}, {report["images"]["train"]:,} images to train on. The \
+- **Data**: {trained.data_name(report)}, {report["images"]["train"]:,} images to train on. The \
 {report["validation"]} images were looked at after every epoch; the model is that of the last.
 - **Recipe**: `{recipe["name"]}`, after {recipe["source"]}: {recipe["optimizer"]}, learning rate \
 {recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
@@ -197,7 +199,7 @@ def nets(reports: dict[str, dict]) -> str:
             accuracy = report["test"]["accuracy"]
             epochs = " + ".join(str(run.get("epochs", "?")) for run in reversed(line(report)))
             ours = f"[{accuracy:.2%}](models/{name}/README.md) after {epochs} epochs"
-            ours += "" if report["run"]["data"] == "cifar10" else f" on {report['run']['data']}"
+            ours += "" if report["run"]["data"] == "cifar10" else f" on {trained.data_name(report)}"
         rows.append(
             f"| `{name}` | {net.parameters:,} | {net.macs / 1e6:.2f} M | "
             f"{4 * net.parameters / 1000:,.0f} KB | "

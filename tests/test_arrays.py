@@ -241,7 +241,7 @@ REFUSED_LABELS = {
     "names and numbers": ({"y_train": NAMES[Y]}, "is of numbers, but the other labels are names;"),
     "an empty name": (labelled(lambda y: np.array(["", "b", "c"])[y]), "has an empty string"),
     "a lone surrogate": (labelled(lambda y: np.array(["\ud800", "b", "c"])[y]), "is damaged"),
-    "one class": (labelled(lambda y: y * 0), "has one class alone, '0'"),
+    "one class": (labelled(lambda y: y * 0), "has one class, '0'"),
     "a class of test alone": (
         {"y_train": Y % 2, "class_names": NAMES},
         "has class 'blue', of which y_train has no image.",

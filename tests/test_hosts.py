@@ -106,3 +106,10 @@ def test_hosts_are_found_in_the_environment(monkeypatch):
     monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "1")
     assert hosts.find(None, None) == hosts.Hosts(("a:1", "b:2"), 1)
     assert hosts.find("c:3,d:4", 0) == hosts.Hosts(("c:3", "d:4"), 0)
+
+
+def test_without_fork_the_work_is_done_in_this_process(monkeypatch):
+    monkeypatch.delattr("os.fork")
+    done = []
+    hosts.watched(lambda: done.append(1))
+    assert done == [1]

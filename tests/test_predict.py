@@ -1,6 +1,7 @@
 """`tinyconv predict` and `tinyconv list`, as a user runs them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +115,50 @@ def test_files_are_read_as_answers_are_asked_for(tmp_path, monkeypatch):
     assert len(read) == predict.BATCH
 
 
-def test_a_name_with_brackets_is_a_file_first(photo, tmp_path):
-    name = tmp_path / "photo [1].png"
-    name.write_bytes((photo / "rgb.png").read_bytes())
-    assert predict.find([str(name)]) == [name]
+def test_the_part_of_a_name_that_exists_is_literal_and_the_rest_a_glob(tmp_path, monkeypatch):
+    odd = tmp_path / "a[1]"
+    for file in ("photo [1].png", "b.png", "old.png/c.png", "old.png/new[2].jpg/d.jpg"):
+        (odd / file).parent.mkdir(parents=True, exist_ok=True)
+        (odd / file).touch()
+    plain = [odd / name for name in ("b.png", "old.png/c.png", "photo [1].png")]
+    below = odd / "old.png/new[2].jpg/d.jpg"
+    (tmp_path / "a1").mkdir()
+    (tmp_path / "a1/e.png").touch()
+
+    def found(*parts):
+        return sorted(predict.find([str(tmp_path.joinpath(*parts))]))
+
+    assert found("a[1]", "photo [1].png") == [odd / "photo [1].png"]
+    assert found("a[1]", "*.png") == sorted([*plain, below])
+    assert found("a[1]") == sorted([*plain, below])
+    assert found("a[1]", "old.png", "*") == sorted([odd / "old.png/c.png", below])
+    assert found("a[1]", "old.png", "new[[]2]*", "*") == [below]
+    assert found("a[1]", "**", "d.*") == [below]
+    assert found("a[0-9]", "*.png") == [tmp_path / "a1/e.png"]
+    assert found("a[1]", "*.bmp") == [tmp_path / "a[1]/*.bmp"]
+    monkeypatch.chdir(odd)
+    assert predict.find(["b*"]) == [Path("b.png")]
+    with pytest.raises(InputError, match="An image has an empty name"):
+        predict.find([""])
+
+
+def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
+    (tmp_path / "empty.png/sub.jpg").mkdir(parents=True)
+    (answer,) = predict.answers(
+        trained.open_model(NET).model, predict.find([str(tmp_path / "empty.png")])
+    )
+    assert str(answer[1]) == f"{tmp_path / 'empty.png'} has no images."
+
+
+def test_eight_threads_get_the_answers_of_one():
+    model = trained.open_model(NET).model
+    images = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
+    for answer in (model, model.predict_on_batch):
+        expected = [np.array(answer(image[None])) for image in images]
+        with ThreadPoolExecutor(8) as threads:
+            answered = list(threads.map(answer, [image[None] for image in images] * 8))
+        for index, logits in enumerate(answered):
+            np.testing.assert_allclose(logits, expected[index % 16], rtol=1e-6, atol=1e-6)
 
 
 def test_without_a_report_classes_are_numbers_and_without_unicode_bars_are_plain(photo, tmp_path):

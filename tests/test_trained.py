@@ -130,10 +130,15 @@ def test_an_installed_wheel_brings_them(tmp_path):
     assert used.stdout == "170282\n", used.stderr
 
 
-def test_a_card_says_what_its_model_began_as():
+def load_cards():
     spec = importlib.util.spec_from_file_location("cards", ROOT / "models/cards.py")
     cards = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(cards)
+    return cards
+
+
+def test_a_card_says_what_its_model_began_as():
+    cards = load_cards()
     report = cards.shipped()[NET]
     first = {"file": "mine.keras", "sha256": "1" * 64}
     made = {"run": {"data": "digits", "recipe": "finetune"}, "epochs": 20, "started_from": first}
@@ -143,6 +148,18 @@ def test_a_card_says_what_its_model_began_as():
         f"as a model of which nothing is known (sha256 `{'1' * 64}`)."
     ) in cards.card(NET, report)
     assert "after ? + 20 + 5 epochs" in cards.nets({NET: report})
+
+
+def test_a_card_has_no_path_of_the_machine():
+    cards = load_cards()
+    report = cards.shipped()[NET]
+    made = {"run": {"data": "/home/me/digits", "recipe": "finetune"}, "epochs": 20}
+    first = {"file": "/home/me/b.keras", "sha256": "2" * 64} | made
+    report |= {"run": report["run"] | {"data": "/home/me/photos"}, "started_from": first}
+    text = cards.card(NET, report) + cards.nets({NET: report})
+    assert "/home" not in text
+    for words in (f"# {NET}, trained on photos", "**Data**: photos, ", "20 epochs on digits by"):
+        assert words in text
 
 
 def test_cards_checksums_and_the_table_of_nets_are_those_of_today():

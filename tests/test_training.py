@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import data, recipes, registry, report, training
+from tinyconv import cli, data, recipes, registry, report, training
 from tinyconv.errors import InputError
 
 FILES = {
@@ -84,9 +84,13 @@ def test_a_run_folder_is_whole(trained, npz):
         assert words in text
 
 
-def test_a_progress_bar_shows_every_step(trained):
+def test_a_file_gets_one_line_an_epoch(trained):
     _, printed = trained
-    assert "Epoch 2/2" in printed and "6/6" in printed and "val_accuracy" in printed
+    lines = printed.splitlines()
+    assert [line for line in lines if line.startswith("Epoch")] == ["Epoch 1/2", "Epoch 2/2"]
+    results = [line for line in lines if line.startswith("6/6 - ")]
+    assert len(results) == 2 and all("val_accuracy" in line for line in results)
+    assert not {"\r", "\b", "\x1b", "━"} & set(printed)
 
 
 def test_the_model_loads_without_tinyconv_and_answers_to_the_bit(trained, arrays, tmp_path):
@@ -213,6 +217,79 @@ def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kil
     killed = only_run(tmp_path / "killed")
     training.resume(killed)
     same_weights(whole, killed)
+
+
+def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        recipes.RECIPES, "mine", training.replace(recipes.RECIPES["muon"], name="mine")
+    )
+    make = training.Run("cifar10_tiny_half", str(npz), "mine", 2, 16, True)
+    whole = training.train(make, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training._StartEpoch, "on_epoch_begin", _raise_in(1, Killed))
+        training.train(make, tmp_path / "killed")
+    killed = only_run(tmp_path / "killed")
+    monkeypatch.delitem(recipes.RECIPES, "mine")
+    training.resume(killed)
+    same_weights(whole, killed)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
+    assert reports[0]["recipe"] == reports[1]["recipe"]
+
+
+def test_a_run_is_found_from_another_folder_and_after_a_move(trained, npz, tmp_path, monkeypatch):
+    here, other = tmp_path / "here", tmp_path / "other"
+    (here / "data").mkdir(parents=True)
+    other.mkdir()
+    shutil.copy(npz, here / "data")
+    shutil.copy(trained[0] / "model.keras", here)
+    monkeypatch.chdir(here)
+    make = training.Run("model.keras", "data/colours.npz", "finetune", 1, 48, False)
+    folder = training.train(make, Path("runs")).absolute()
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["run"]["data"] == str(here / "data/colours.npz")
+    model = str(here / "model.keras")
+    assert facts["run"]["model"] == facts["started_from"]["file"] == model
+
+    monkeypatch.chdir(other)
+    training.resume(folder, epochs=2)
+    moved = here.rename(tmp_path / "moved")
+    folder = moved / "runs" / folder.name
+    evaluated(folder)
+    training.resume(folder, epochs=3)
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["run"]["data"] == str(moved / "data/colours.npz")
+    assert facts["folder"] == str(folder)
+
+    old = shutil.copytree(folder, tmp_path / "old")  # as reports were written before
+    facts["run"]["data"] = "data/colours.npz"
+    del facts["folder"]
+    (old / "report.json").write_text(json.dumps(facts))
+    gone = f"{old / 'report.json'} names the data data/colours.npz, which do not exist in {other}"
+    refused(old, f"{gone}; move them back there.")
+    monkeypatch.chdir(moved)
+    evaluated(old)
+
+    (moved / "data/colours.npz").unlink()
+    gone = (
+        f"{folder / 'report.json'} names the data {moved / 'data/colours.npz'}, which do not exist"
+    )
+    refused(folder, f"{gone}; move them back there.")
+
+
+def refused(folder, sentence):
+    for call in (training.resume, evaluated):
+        with pytest.raises(InputError) as error:
+            call(folder)
+        assert str(error.value) == sentence
+
+
+def evaluated(folder):
+    args = cli.parse(["evaluate", str(folder / "model.keras")])
+    args.main(args)
 
 
 def _raise_in(last, error):
@@ -386,6 +463,12 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
+def change_report(folder, part, **changes):
+    facts = json.loads((folder / "report.json").read_text())
+    facts[part] |= changes
+    (folder / "report.json").write_text(json.dumps(facts))
+
+
 SPOILT = {
     "empty folder": (lambda f: [file.unlink() for file in f.iterdir()], "has no report.json"),
     "no complete epoch": (lambda f: (f / "history.csv").unlink(), "has no history.csv"),
@@ -428,7 +511,31 @@ SPOILT = {
             "report.json",
             (f / "report.json").read_bytes().replace(b"colours.npz", b"gone.npz"),
         ),
-        "no such file or folder",
+        "gone.npz, which do not exist; move them back there.",
+    ),
+    "a recipe of a newer version": (
+        lambda f: change_report(f, "recipe", cutmix=0.5),
+        "has 'cutmix' in its recipe, which tinyconv",
+    ),
+    "a run of a newer version": (
+        lambda f: change_report(f, "run", teacher="x.keras"),
+        "has 'teacher' in its run, which tinyconv",
+    ),
+    "an unknown optimizer": (
+        lambda f: change_report(f, "recipe", optimizer="muonn"),
+        "Unknown optimizer 'muonn': did you mean 'muon'?",
+    ),
+    "an unknown augmentation": (
+        lambda f: change_report(f, "recipe", augment=["flop"]),
+        "Unknown augmentation 'flop': did you mean 'flip'?",
+    ),
+    "text for a number": (
+        lambda f: change_report(f, "recipe", learning_rate="0.1"),
+        "is not a run folder",
+    ),
+    "a recipe of another type": (
+        lambda f: change_report(f, "recipe", augment=None),
+        "is not a run folder",
     ),
 }
 
@@ -443,6 +550,40 @@ def test_what_cannot_be_resumed_says_why(case, trained, tmp_path):
         training.resume(folder)
     assert sentence in str(error.value)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("optimizer", "muonn", "Unknown optimizer 'muonn': did you mean 'muon'?"),
+        ("epochs", 0, "a whole number above 0"),
+        ("batch_size", 2.5, "a whole number above 0"),
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "above 0"),
+        ("initial_learning_rate", -1.0, "0 or more"),
+        ("final_learning_rate", -0.1, "0 or more"),
+        ("warmup", 1.5, "0 to 1"),
+        ("weight_decay", -0.1, "0 or more"),
+        ("ema", 1.0, "0 or more and below 1"),
+        ("mixup", 1.1, "0 to 1"),
+        ("dropout", 1.0, "0 or more and below 1"),
+    ],
+)
+def test_a_recipe_is_refused_that_makes_no_sense(field, value, words):
+    with pytest.raises(InputError) as error:
+        training.replace(recipes.RECIPES["muon"], **{field: value})
+    if field != "optimizer":
+        words = f"The {field} of recipe 'muon' is {value}; it must be {words}."
+    assert str(error.value) == words
+
+
+def test_an_unknown_augmentation_is_refused_before_a_folder_is_made(npz, tmp_path, monkeypatch):
+    recipe = training.replace(recipes.RECIPES["muon"], augment=("crop", "flop"))
+    monkeypatch.setitem(recipes.RECIPES, "muon", recipe)
+    make = training.Run("cifar10_tiny_half", str(npz), "muon", 1, 16, True)
+    with pytest.raises(InputError, match="Unknown augmentation 'flop': did you mean 'flip'"):
+        training.train(make, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_full_disk_is_one_sentence_and_costs_one_epoch(trained, tmp_path):

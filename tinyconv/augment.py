@@ -10,11 +10,14 @@ layers have no probability, its sharpness ends at 2 and darkens the border, and 
 add or scale otherwise than the recipes say.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from tinyconv.errors import unknown
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 DRAWS_PER_STEP = 1024  # more than any layer makes; a step's draws begin where no other's reach
@@ -148,6 +151,17 @@ AUGMENTATIONS = {
 }
 
 
+def find(name: str) -> Callable[[], keras.layers.Layer]:
+    """The function that makes the layer called `name`.
+
+    Raises:
+        InputError: no augmentation has that name; the sentence names the nearest.
+    """
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    return AUGMENTATIONS[name]
+
+
 class Mixup(keras.layers.Layer):
     """Mixes each image, and its label, with the one before it in the batch.
 
@@ -185,7 +199,7 @@ class Augmentation:
         mixup: Mixup | None = None,
         steps_per_epoch: int = 1,
     ):
-        self.layers = [AUGMENTATIONS[name]() for name in names]
+        self.layers = [find(name)() for name in names]
         for layer in self.layers:
             layer.build((None, None, None, 3))
         self.mixup, self.steps_per_epoch = mixup, steps_per_epoch

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinyconv import registry
+from tinyconv import __version__, registry, terminal
 from tinyconv.errors import InputError, unknown
 
 SETTINGS = {  # of keras.json, with the values that tinyconv and Keras accept, the default first
@@ -20,7 +20,7 @@ SETTINGS = {  # of keras.json, with the values that tinyconv and Keras accept, t
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; on bad input print its one sentence and exit with 2, on Ctrl-C with 130."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    terminal.prepare()
     try:
         _check_keras()
         main()
@@ -34,6 +34,11 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the flag `--version`."""
+    parser.add_argument("--version", action="version", version=f"tinyconv {__version__}")
 
 
 def _check_keras() -> None:
@@ -71,6 +76,7 @@ def add_data_range(add: Callable) -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     trained = "a .keras file, or a net that ships trained"
 
@@ -126,7 +132,7 @@ def list_nets(args: argparse.Namespace) -> None:
             file = trained.path(name)
             report = trained.report(file)
             accuracy, size = report["test"]["accuracy"], file.stat().st_size
-            figures = (f"{accuracy:.2%}", report["run"]["data"], f"{size / 1000:.0f}")
+            figures = (f"{accuracy:.2%}", trained.data_name(report), f"{size / 1000:.0f}")
         shape = "x".join(map(str, net.input_shape))
         rows.append((name, f"{net.parameters:,}", f"{net.macs / 1e6:.2f}", shape, *figures))
     if len(rows) == 1:
@@ -192,10 +198,12 @@ def evaluate(args: argparse.Namespace) -> None:
 
     opened = trained.open_model(args.model)
     model, spec = opened.model, args.data or opened.data or "cifar10"
-    from tinyconv import data, report
+    from tinyconv import data, report, runs
     from tinyconv.devices import Devices
     from tinyconv.fast.twin import twin
 
+    if not args.data:
+        runs.check_data(spec, Path(args.model).parent)
     split, names, what = data.load_test(
         spec, model.input_shape[1:3], opened.class_names, opened.data, _data_range(args, opened)
     )

@@ -67,11 +67,15 @@ def find(addresses: str | None, index: int | None) -> Hosts | None:
 def watched(main: Callable[[], None]) -> None:
     """Call `main` in a process of its own, and end as it ends, but in one sentence.
 
-    JAX aborts the whole process, with pages of stack, when another host is gone.
+    JAX aborts the whole process, with pages of stack, when another host is gone. Without `os.fork`,
+    as on Windows, `main` runs in this process, and these pages are shown.
 
     Raises:
         InputError: that happened.
     """
+    if not hasattr(os, "fork"):
+        main()
+        return
     with tempfile.TemporaryFile("w+") as errors:
         child = os.fork()
         if not child:

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 from scipy.special import softmax
 
-from tinyconv import data
+from tinyconv import data, terminal
 from tinyconv.errors import InputError
 
 BATCH = 64
@@ -22,17 +21,30 @@ BAR = 30
 def find(names: Iterable[str]) -> list[Path]:
     """The image files that `names` stand for: files, folders with all below them, and globs.
 
-    A file that is named is taken whatever its ending; one that is not there is left to be missed
-    when it is read, so that the others go on.
+    The longest leading part of a name that exists is taken literally; the rest is a glob. A file
+    that is named is taken whatever its ending. A file that does not exist is kept, so that reading
+    it reports the error and the other files are still read.
+
+    Raises:
+        InputError: a name is empty.
     """
     found: list[Path] = []
     for name in names:
-        # A glob as a shell has it, from anywhere; pathlib's are relative to a folder.
-        matches = [] if os.path.lexists(name) else glob.glob(name, recursive=True)  # noqa: PTH207
-        for path in map(Path, sorted(matches) or [name]):
+        if not name:
+            raise InputError("An image has an empty name; name a file, a folder or a glob.")
+        for path in _matches(Path(name)):
             files = data.image_files(path) if path.is_dir() else [path]
-            found += files or [path]
+            found += [file for file in files if not file.is_dir()] or [path]
     return found
+
+
+def _matches(path: Path) -> list[Path]:
+    literal = next(part for part in (path, *path.parents) if os.path.lexists(part))
+    if literal == path:
+        return [path]
+    pattern = str(Path(glob.escape(str(literal))) / path.relative_to(literal))
+    # `glob` takes an absolute pattern; `Path.glob` does not.
+    return sorted(map(Path, glob.glob(pattern, recursive=True))) or [path]  # noqa: PTH207
 
 
 def answers(
@@ -84,9 +96,7 @@ def text(file: Path, top: Sequence[dict[str, Any]]) -> str:
 
 def bar(share: float) -> str:
     """A bar for a share of 0 to 1, by eighths of a character where the terminal has them."""
-    try:
-        "█▏".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
+    if not terminal.shows("█▏"):
         return "#" * round(BAR * share)
     eighths = round(8 * BAR * share)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,13 +1,37 @@
 """How nets are trained: every recipe, with its source and what it is known to reach."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyconv import registry
-from tinyconv.errors import unknown
+from tinyconv.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import keras
+
+
+OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+Rule = tuple[Callable[[float], bool], str]
+COUNT: Rule = (lambda x: 1 <= x < math.inf and x == int(x), "a whole number above 0")
+POSITIVE: Rule = (lambda x: 0 < x < math.inf, "above 0")
+NOT_NEGATIVE: Rule = (lambda x: 0 <= x < math.inf, "0 or more")
+SHARE: Rule = (lambda x: 0 <= x <= 1, "0 to 1")
+BELOW_ONE: Rule = (lambda x: 0 <= x < 1, "0 or more and below 1")
+RULES = {
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "learning_rate": POSITIVE,
+    "initial_learning_rate": NOT_NEGATIVE,
+    "final_learning_rate": NOT_NEGATIVE,
+    "warmup": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "ema": BELOW_ONE,
+    "mixup": SHARE,
+    "dropout": BELOW_ONE,
+}
+OPTIONAL = ("final_learning_rate", "ema", "dropout")
 
 
 @dataclass(frozen=True)
@@ -22,6 +46,9 @@ class Recipe:
     another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
     the exponential moving average of the weights, with that momentum. `dropout` stands for the rate
     that the net's own dropout layers have.
+
+    Raises:
+        InputError: no optimizer has that name, or a number is out of its range.
     """
 
     name: str
@@ -41,6 +68,16 @@ class Recipe:
     mixup: float = 0.0
     dropout: float | None = None
     drop_remainder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for name, (allowed, words) in RULES.items():
+            value = getattr(self, name)
+            if not (value is None and name in OPTIONAL) and not allowed(value):
+                raise InputError(
+                    f"The {name} of recipe {self.name!r} is {value}; it must be {words}."
+                )
 
 
 RECIPES = {

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tinyconv import terminal
 from tinyconv.data import Batches, Split
 from tinyconv.table import table
 
@@ -80,9 +81,10 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model, split: Split, batch_size: int = 256, verbose: str | int = "auto"
+    model: keras.Model, split: Split, batch_size: int = 256, bar: bool = True
 ) -> Evaluation:
-    """Ask `model` about every image of `split`, with a progress bar unless `verbose` is 0."""
+    """Ask `model` about every image of `split`, with a progress bar in a terminal if `bar`."""
+    verbose = int(bar and terminal.bars())
     logits = model.predict(Batches(split, batch_size), verbose=verbose)
     return Evaluation(np.asarray(logits, np.float32), split.labels)
 

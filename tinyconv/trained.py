@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry
+from tinyconv import registry, runs
 from tinyconv.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Trained:
 
     `class_names` are those of its logits, or None if nothing beside the model says what they are;
     `data` and `data_range` are those it was trained on, as for `tinyconv.data.load`, if they are
-    known.
+    known. `data` may be a path that no longer exists.
     """
 
     model: keras.Model
@@ -84,11 +84,18 @@ def report(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def data_name(report: dict[str, Any]) -> str:
+    """The data that a report names, for a text: of a path, the last part alone."""
+    return Path(report["run"]["data"]).name
+
+
 def origin(file: Path) -> dict[str, Any]:
     """`file`, its sha256, and, from the report beside it, the run that made it and those before."""
     known = report(file)
     kept = ("run", "epochs", "started_from")
-    return {"file": str(file), "sha256": sha256(file)} | {k: known[k] for k in kept if k in known}
+    return {"file": str(file.absolute()), "sha256": sha256(file)} | {
+        k: known[k] for k in kept if k in known
+    }
 
 
 def open_model(model: str) -> Trained:
@@ -112,5 +119,8 @@ def open_model(model: str) -> Trained:
     if not isinstance(names, list) or len(names) != opened.output_shape[-1]:
         names = None
     run = run if isinstance(run, dict) else {}
+    data = run.get("data")
+    if isinstance(data, str):
+        data = runs.locate(data, known.get("folder"), file.parent)
     names = tuple(map(str, names)) if names else None
-    return Trained(opened, names, run.get("data"), run.get("data_range"))
+    return Trained(opened, names, data, run.get("data_range"))

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,57 +20,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from tinyconv import data, plots, recipes, registry, report
+from tinyconv import data, plots, recipes, registry, report, runs, terminal
 from tinyconv.atomic import check_writable, remove_partial, replacing, write_text
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST, Hosts
+from tinyconv.recipes import Recipe
+from tinyconv.runs import Run
 from tinyconv.saving import save_model
 from tinyconv.trained import Trained, open_model, origin
 
 CHECKPOINT = "checkpoint.npz"
 STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
-
-
-@dataclass(frozen=True)
-class Run:
-    """What makes one training: the same `Run` on the same machine gives the same figures.
-
-    `model` is a net by name, or a `.keras` file to start from, with a new head unless the report
-    beside it names the classes of the data; with `freeze` the head alone is trained. `fast` trains
-    by what `tinyconv.fast` has for a CPU: fused blocks by TensorFlow in float32, shifted
-    convolutions by JAX. `tpu` and `devices` are as `tinyconv.devices.Devices` takes them, and
-    `data_range` is as `tinyconv.data.load` takes it.
-    """
-
-    model: str
-    data: str
-    recipe: str
-    epochs: int
-    batch_size: int
-    augment: bool
-    seed: int = 0
-    holdout: int = 0
-    mixed: bool = False
-    tpu: str | None = None
-    freeze: bool = False
-    devices: int | None = None
-    fast: bool = True
-    data_range: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.model.endswith(".keras"):
-            registry.find(self.model)
-            if self.freeze:
-                raise InputError("--freeze needs a trained model: --model FILE.keras.")
-        recipes.find(self.recipe)
-        for name, value in (("number of epochs", self.epochs), ("batch size", self.batch_size)):
-            if not 1 <= value <= 1_000_000:
-                raise InputError(f"The {name} is {value}; it must be 1 to 1,000,000.")
-        if not 0 <= self.seed < 2**31:
-            raise InputError(f"The seed is {self.seed}; it must be in 0..{2**31 - 1}.")
 
 
 def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> Path:
@@ -86,19 +49,23 @@ def train(run: Run, out: Path = Path("models"), hosts: Hosts | None = None) -> P
         InputError: something that `run` names is not there or does not fit, or `out` cannot be
             written.
     """
+    recipe = recipes.find(run.recipe)
+    runs.check_recipe(recipe)
     if not hosts or hosts.index == 0:
         check_writable(out)
     devices = Devices(run.tpu, run.devices, hosts)
     trained = open_model(run.model) if run.model.endswith(".keras") else None
     started_from = origin(Path(run.model)) if trained else None
-    dataset = _load(run, trained and trained.model, devices)
+    dataset = _load(run, recipe, trained and trained.model, devices)
     start = _with_head(trained, dataset.class_names, run.model) if trained else None
-    _check_agreement(run, start, dataset, devices)
+    _check_agreement(run, recipe, start, dataset, devices)
     name = start.name if start else run.model
     folder = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         folder = _new_folder(folder)
-    return _Training(run, start, dataset, devices, folder, started_from).go(history=[])
+    model = str(Path(run.model).absolute()) if trained else run.model
+    run = replace(run, data=runs.absolute(run.data), model=model)
+    return _Training(run, recipe, start, dataset, devices, folder, started_from).go(history=[])
 
 
 def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) -> Path:
@@ -111,51 +78,41 @@ def resume(folder: Path, epochs: int | None = None, hosts: Hosts | None = None) 
     Raises:
         InputError: `folder` is not a run folder, or its data are no longer there.
     """
-    try:
-        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        run, images, classes = Run(**facts["run"]), facts["images"], facts["classes"]
-        started_from = facts.get("started_from")
-        with (folder / "history.csv").open(encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        history = [{key: _number(value) for key, value in row.items()} for row in rows]
-        if not history:
-            raise ValueError("no epoch")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder} has no {Path(error.filename).name}; --resume needs the folder of a run with "
-            "at least one complete epoch."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} is not a run folder of this version of tinyconv.") from error
+    stored = runs.read(folder)
+    run, recipe, facts = stored.run, stored.recipe, stored.facts
+    runs.check_recipe(recipe)
     if epochs is not None:
         run = replace(run, epochs=epochs)
+    located = runs.locate(run.data, facts.get("folder"), folder)
+    runs.check_data(located, folder)
     if not hosts or hosts.index == 0:
         check_writable(folder)
         remove_partial(folder)
     devices = Devices(run.tpu, run.devices, hosts)
     trained = registry.open_model(folder / "model.keras")
-    dataset = _load(run, trained, devices)
-    _check_agreement(run, trained, dataset, devices)
-    if images != dataset.counts():
+    dataset = _load(replace(run, data=located), recipe, trained, devices)
+    _check_agreement(run, recipe, trained, dataset, devices)
+    run = replace(run, data=runs.absolute(located))
+    if facts["images"] != dataset.counts():
         raise InputError(
-            f"{run.data} had {images} images when {folder} was started, and has {dataset.counts()}."
+            f"{run.data} had {facts['images']} images when {folder} was started, and has "
+            f"{dataset.counts()}."
         )
-    if classes != list(dataset.class_names):
+    if facts["classes"] != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {folder} was started.")
-    return _Training(run, trained, dataset, devices, folder, started_from).go(history)
+    started_from = facts.get("started_from")
+    return _Training(run, recipe, trained, dataset, devices, folder, started_from).go(
+        stored.history
+    )
 
 
-def _number(text: str) -> float | int:
-    return int(text) if text.isdigit() else float(text)
-
-
-def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Dataset:
+def _load(run: Run, recipe: Recipe, trained: keras.Model | None, devices: Devices) -> data.Dataset:
     if trained:
         height, width, _ = trained.input_shape[1:]
     else:
         height, width = data.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
     dataset = data.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
-    if _drops_remainder(run, devices) and len(dataset.train) < run.batch_size:
+    if _drops_remainder(recipe, devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
             "training images and partial batches are dropped."
@@ -169,13 +126,17 @@ def _load(run: Run, trained: keras.Model | None, devices: Devices) -> data.Datas
 
 
 def _check_agreement(
-    run: Run, start: keras.Model | None, dataset: data.Dataset, devices: Devices
+    run: Run,
+    recipe: Recipe,
+    start: keras.Model | None,
+    dataset: data.Dataset,
+    devices: Devices,
 ) -> None:
     if devices.hosts == 1:
         return
     weights = start and [zlib.crc32(weight) for weight in start.get_weights()]
     labels = dataset.train.labels.tolist()
-    started = (asdict(run), weights, dataset.class_names, dataset.counts(), labels)
+    started = (asdict(run), asdict(recipe), weights, dataset.class_names, dataset.counts(), labels)
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts differ in their arguments, models or data.")
 
@@ -205,8 +166,8 @@ def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Mod
     return keras.Model(model.inputs[0], head(last.input), name=model.name)
 
 
-def _drops_remainder(run: Run, devices: Devices) -> bool:
-    return recipes.find(run.recipe).drop_remainder or devices.kind == "tpu" or devices.count > 1
+def _drops_remainder(recipe: Recipe, devices: Devices) -> bool:
+    return recipe.drop_remainder or devices.kind == "tpu" or devices.count > 1
 
 
 def _new_folder(wanted: Path) -> Path:
@@ -224,6 +185,7 @@ class _Training:
     def __init__(
         self,
         run: Run,
+        recipe: Recipe,
         trained: keras.Model | None,
         dataset: data.Dataset,
         devices: Devices,
@@ -231,13 +193,12 @@ class _Training:
         started_from: dict[str, Any] | None,
     ):
         self.run, self.dataset, self.devices, self.folder = run, dataset, devices, folder
-        self.started_from = started_from
-        self.recipe = recipes.find(run.recipe)
+        self.started_from, self.recipe = started_from, recipe
         self.batches = data.Batches(
             dataset.train,
             run.batch_size,
             seed=run.seed,
-            drop_remainder=_drops_remainder(run, devices),
+            drop_remainder=_drops_remainder(recipe, devices),
         )
         self.augment = run.augment and bool(self.recipe.augment)
         self.mixup = self.augment and self.recipe.mixup > 0
@@ -284,7 +245,7 @@ class _Training:
                     epochs=self.run.epochs,
                     callbacks=callbacks,
                     shuffle=False,  # `Batches` does it
-                    verbose=1,
+                    verbose=1 if terminal.bars() else 2,  # 2: one line an epoch
                 )
         except (ValueError, RuntimeError) as error:
             if self.devices.hosts > 1 and any(name in str(error) for name in ("Gloo", "NCCL")):
@@ -314,12 +275,12 @@ class _Training:
             mixup = Mixup(self.recipe.mixup, len(self.dataset.class_names), self.run.epochs)
         return Augmentation(self.recipe.augment, self.run.seed, mixup, len(self.batches))
 
-    def _evaluate(self, split: data.Split, verbose: str | int = "auto") -> report.Evaluation:
-        return report.evaluate(self.judge, split, max(256, self.run.batch_size), verbose)
+    def _evaluate(self, split: data.Split, bar: bool = True) -> report.Evaluation:
+        return report.evaluate(self.judge, split, max(256, self.run.batch_size), bar)
 
     def validate(self) -> dict[str, float]:
         self.update_net()
-        found = self._evaluate(self.dataset.holdout or self.dataset.test, verbose=0)
+        found = self._evaluate(self.dataset.holdout or self.dataset.test, bar=False)
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
     def _title(self) -> str:
@@ -396,6 +357,7 @@ class _Training:
             "run": asdict(self.run),
             "recipe": asdict(self.recipe),
             "command": " ".join(sys.argv),
+            "folder": str(self.folder.absolute()),
             "started_from": self.started_from,
             "epochs": len(history),
             "classes": list(self.dataset.class_names),

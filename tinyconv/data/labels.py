@@ -159,8 +159,3 @@ def _check_classes(labels: Labels, names: tuple[str, ...], path: Path) -> None:
         raise InputError(
             f"y_test in {path} has class {names[unseen[0]]!r}, of which y_train has no image."
         )
-    if len(trained) < 2:
-        raise InputError(
-            f"y_train in {path} has one class alone, {names[trained.pop()]!r}; a classifier needs "
-            "at least two."
-        )

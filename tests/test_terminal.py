@@ -1,0 +1,142 @@
+"""What a command writes, and what it does not: escapes, bars, the lines of TensorFlow's import."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, run
+
+from tinyconv import __version__, cli, predict, terminal
+
+FAKE = """
+import os, sys, warnings
+os.write(2, b"one of TensorFlow's lines\\n")
+warnings.warn("of Python")
+{then}
+class config:
+    list_physical_devices = staticmethod(lambda kind: {gpus})
+os.write(2, b"the last\\n")
+"""
+IMPORT = """
+import sys
+from tinyconv import cli, terminal
+terminal.GPU_FILES = sys.argv[1:]
+def main():
+    import tensorflow
+    from tqdm import tqdm
+    list(tqdm(range(3)))
+    print("done", file=sys.stderr)
+cli.run(main)
+"""
+HELD = "one of TensorFlow's lines"
+
+
+@pytest.mark.parametrize(
+    ("then", "gpus", "gpu_file", "log_level", "status", "shown"),
+    [
+        ("", [], "/no/gpu", "3", 0, False),
+        ("", [0], "/dev/null", "3", 0, False),
+        ("", [], "/dev/null", "3", 0, True),
+        ("", [], "/no/gpu", "0", 0, True),
+        ("raise ImportError('no such library')", [], "/no/gpu", "3", 1, True),
+        ("os.abort()", [], "/no/gpu", "3", -6, True),
+        ("os.kill(os.getpid(), 9)", [], "/no/gpu", "3", -9, True),
+    ],
+    ids=["CPU", "GPU", "GPU not found", "level chosen", "ImportError", "abort", "killed"],
+)
+def test_lines_of_an_import_are_held_back_unless_they_matter(
+    then, gpus, gpu_file, log_level, status, shown, tmp_path
+):
+    (tmp_path / "tensorflow.py").write_text(FAKE.format(then=then, gpus=gpus))
+    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "TF_CPP_MIN_LOG_LEVEL": log_level}
+    environment["KERAS_BACKEND"] = "tensorflow"
+    _, err = run("-c", IMPORT, gpu_file, status=status, **environment)
+    assert (HELD in err) == shown
+    assert ("the last" in err) == (shown and not then)
+    assert "UserWarning: of Python" in err
+    assert ("no such library" in err) == ("ImportError" in then)
+    unfound = gpu_file == "/dev/null" and not gpus
+    assert ("warning: this machine has an NVIDIA GPU" in err) == unfound
+    assert err.endswith("done\n") == (not then) and "3/3" not in err
+
+
+def test_a_redirected_run_is_short_and_writes_every_name(folder, tmp_path):
+    """Where the output is a file in the code page of Windows, or in ASCII."""
+    (folder / "blue").rename(folder / "蓝色")
+    (folder / "red" / "0.png").rename(folder / "red" / "größe 红.png")
+    arguments = ("--data", folder, "--model", "cifar10_tiny_half", "--epoch", 2, "--batch", 8)
+    out, err = decoded("cp1252", "train.py", *arguments, "--out", tmp_path / "runs")
+    assert "\\u84dd\\u8272" in out
+    assert not set("\r\b\x1b") & set(out) and "━" not in out
+    results = [line for line in out.splitlines() if "val_accuracy" in line]
+    assert len(results) == 2 and all(line.startswith("5/5 - ") for line in results)
+    assert "oneDNN" not in err and "absl" not in err
+    model = next((tmp_path / "runs").glob("*/model.keras"))
+    assert "蓝色" in json.loads(model.with_name("report.json").read_text())["classes"]
+    code = (
+        "import sys\nfrom tinyconv import cli\n"
+        "for given in (['evaluate', sys.argv[1]], ['predict', *sys.argv[1:]]):\n"
+        "    args = cli.parse(given)\n    cli.run(lambda: args.main(args))"
+    )
+    for encoding, name in (("ascii", "gr\\xf6\\xdfe \\u7ea2.png"), ("cp1252", "größe \\u7ea2.png")):
+        shown, err = decoded(encoding, "-c", code, model, folder / "red")
+        assert name in shown and shown.count("\\u84dd\\u8272") >= 2
+        assert "images right" in shown and "Traceback" not in err and "\r" not in shown
+
+
+def decoded(encoding, *arguments):
+    """`python ARGUMENTS...` with its streams in `encoding`, and what it wrote."""
+    process = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    out, err = process.stdout.decode(encoding), process.stderr.decode(encoding)
+    assert process.returncode == 0, err[-3000:]
+    return out, err
+
+
+class Stream(io.TextIOWrapper):
+    def __init__(self, encoding, terminal):
+        super().__init__(io.BytesIO(), encoding)
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("encoding", "tty", "expected"),
+    [("utf-8", True, True), ("utf-8", False, False), ("ascii", True, False)],
+)
+def test_bars_are_for_terminals_that_show_them(encoding, tty, expected, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Stream(encoding, tty))
+    assert terminal.bars() == expected
+    assert set(predict.bar(0.5)) == ({"█"} if encoding == "utf-8" else {"#"})
+
+
+def test_version_needs_no_keras():
+    code = """
+import sys, train, timing
+from tinyconv import cli
+for parse in (cli.parse, train.parse, timing.parse):
+    try:
+        parse(["--version"])
+    except SystemExit as end:
+        assert end.code == 0
+assert not {"keras", "tensorflow"} & set(sys.modules)
+"""
+    out, _ = run("-c", code)
+    assert out.splitlines() == [f"tinyconv {__version__}"] * 3
+
+
+def test_a_command_without_streams_of_its_own(monkeypatch):
+    """Under IDLE or pythonw, where `sys.stdout` is another object, or None."""
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    cli.run(lambda: print("ü"))
+    assert sys.stdout.getvalue() == "ü\n"

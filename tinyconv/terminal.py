@@ -1,0 +1,123 @@
+"""The streams of a command line: every name can be written, and files get no progress bars."""
+
+import importlib.abc
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+QUIET = "3"  # fatal messages alone
+RELEASE = b"\0"
+KEEPER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+said = sys.stdin.buffer.read()
+if not said.endswith(b"\\0"):
+    sys.stderr.buffer.write(said)
+"""
+GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # the last in Windows' own Linux
+NO_GPU = (
+    "warning: this machine has an NVIDIA GPU, but TensorFlow does not find it and runs on the CPU; "
+    f"{LOG_LEVEL}=0 shows TensorFlow's reasons.\n"
+)
+
+
+def prepare() -> None:
+    """Prepare the streams of this process for a command.
+
+    Characters that a stream cannot encode are written as escapes. tqdm draws no bars where stderr
+    is no terminal. What TensorFlow writes while it is imported is held back, unless the user has
+    chosen a log level.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not (sys.stderr and sys.stderr.isatty()):
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    chosen = os.environ.setdefault(LOG_LEVEL, QUIET) != QUIET
+    here = any(isinstance(finder, _Finder) for finder in sys.meta_path)
+    if not (chosen or here or "tensorflow" in sys.modules):
+        sys.meta_path.insert(0, _Finder())
+
+
+def shows(text: str) -> bool:
+    """Whether stdout can encode `text`."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def bars() -> bool:
+    """Whether stdout is a terminal that shows the characters of Keras' progress bars."""
+    return sys.stdout.isatty() and shows("━")
+
+
+@contextmanager
+def held_back() -> Iterator[Callable[[], None]]:
+    """Hold back what code outside Python writes to file descriptor 2.
+
+    The block gets a function that asks for the text to be shown at the end. The text is also shown
+    if the block raises or the process dies. Python's own `sys.stderr` is not held back.
+    """
+    try:
+        real = os.dup(2)
+    except OSError:  # the process has no stderr
+        yield lambda: None
+        return
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", KEEPER], stdin=subprocess.PIPE, bufsize=0
+    )
+    assert keeper.stdin
+    ends = [RELEASE]
+    before = sys.stderr
+    if isinstance(before, io.TextIOWrapper) and before.fileno() == 2:
+        # A logger may keep this stream, so that it stays open.
+        sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
+    os.dup2(keeper.stdin.fileno(), 2)
+    try:
+        yield ends.clear
+    except BaseException:
+        ends.clear()
+        raise
+    finally:
+        os.dup2(real, 2)
+        sys.stderr = before
+        keeper.stdin.write(b"".join(ends))
+        keeper.stdin.close()
+        keeper.wait()
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Holds back what TensorFlow writes while it is imported and looks for devices."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            with held_back() as show:
+                execute(module)
+                if not module.config.list_physical_devices("GPU") and _has_gpu():
+                    show()
+                    sys.stderr.write(NO_GPU)
+
+        loader.exec_module = exec_module
+        return spec
+
+
+def _has_gpu() -> bool:
+    return any(Path(file).exists() for file in GPU_FILES)
