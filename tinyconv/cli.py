@@ -73,7 +73,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     command = commands.add_parser("convert", help="weights from PyTorch to Keras and back")
     command.add_argument("net", help="a net by name")
-    command.add_argument("source", type=Path, help="a .pt or .safetensors file, or a .keras file")
+    command.add_argument(
+        "source", type=Path, help="a .pt or .safetensors file or its like, or a .keras"
+    )
     command.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
     command.set_defaults(main=convert)
     return parser.parse_args(arguments)
@@ -128,7 +130,7 @@ def predict(args: argparse.Namespace) -> None:
     files = predict.find(args.images)
     unread = 0
     progress = tqdm(
-        predict.answers(opened.model, files),
+        predict.answers(opened.model, files, opened.probabilities),
         total=len(files),
         unit="image",
         leave=False,
@@ -147,7 +149,7 @@ def predict(args: argparse.Namespace) -> None:
         elif "top" in record:
             progress.write(predict.text(file, record["top"]))
     if unread:
-        raise InputError(f"{unread} of {len(files)} images could not be read.")
+        raise InputError(f"{unread} of {len(files)} images have no answer.")
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -168,7 +170,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if opened.class_names not in (None, dataset.class_names):
         raise InputError(f"The classes of {args.model} are not those of {spec}, by their names.")
     fast = twin(model) if Devices().can_fuse(mixed=False) else model
-    print(f"\n{report.evaluate(fast, dataset.test).text(dataset.class_names)}")
+    found = report.evaluate(fast, dataset.test, probabilities=opened.probabilities)
+    print(f"\n{found.text(dataset.class_names)}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -192,7 +195,8 @@ def export(args: argparse.Namespace) -> None:
         what = f"test images of {dataset.name}"
         images, known = dataset.test.some(args.images)
         calibration, _ = dataset.train.some(export.CALIBRATION)
-        if (opened.class_names or dataset.class_names) == dataset.class_names:
+        same = opened.class_names in (None, dataset.class_names)
+        if same and opened.model.output_shape[-1] == len(dataset.class_names):
             labels = known
     else:
         what = "noise, as no --data is given and the model's own is not here"
@@ -213,7 +217,7 @@ def convert(args: argparse.Namespace) -> None:
         with atomic.replacing(args.target) as partial:
             model.save(partial)
     else:
-        model = trained.open_model(str(args.source)).model
+        model = registry.open_model(trained.find(str(args.source)))
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         weights.save_torch(model, args.target)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class Trained:
     """A trained model and what is known of it.
 
-    `class_names` are those of its logits, or None if nothing beside the model says what they are;
-    `data` is what it was trained on, as for `tinyconv.data.load`, if that is known.
+    `class_names` are those of its outputs, or None if nothing beside the model says what they are;
+    `data` is what it was trained on, as for `tinyconv.data.load`, if that is known;
+    `probabilities` says whether its outputs are probabilities rather than logits.
     """
 
     model: keras.Model
     class_names: tuple[str, ...] | None
     data: str | None
+    probabilities: bool = False
 
 
 def folder() -> Path:
@@ -89,14 +91,11 @@ def origin(file: Path) -> dict[str, Any]:
     return {"file": str(file), "sha256": sha256(file)} | {k: known[k] for k in kept if k in known}
 
 
-def open_model(model: str) -> Trained:
-    """Load a trained model.
-
-    Args:
-        model: a `.keras` file, or the name of a net that ships trained.
+def find(model: str) -> Path:
+    """The file of `model`: a `.keras` file, or the name of a net that ships trained.
 
     Raises:
-        InputError: it is neither, or cannot be opened.
+        InputError: it is neither.
     """
     file = path(model) if model in registry.NETS else Path(model)
     if not file.exists() and file.suffix != ".keras":
@@ -104,10 +103,31 @@ def open_model(model: str) -> Trained:
             f"{model} is neither a .keras file nor a net that ships trained "
             f"({', '.join(sorted(shipped()))})."
         )
+    return file
+
+
+def open_model(model: str) -> Trained:
+    """Load a trained model, and ask it about a few images to see what its outputs are.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+
+    Raises:
+        InputError: it is neither, cannot be opened, puts out neither logits nor probabilities, or
+            has more or fewer outputs than the report beside it has classes.
+    """
+    file = find(model)
     opened = registry.open_model(file)
     known = report(file)
     names, run = known.get("classes"), known.get("run")
-    if not isinstance(names, list) or len(names) != opened.output_shape[-1]:
-        names = None
+    names = tuple(map(str, names)) if isinstance(names, list) else None
+    if names is not None and len(names) != opened.output_shape[-1]:
+        raise InputError(
+            f"{file} has {opened.output_shape[-1]} outputs, but the report.json beside it names "
+            f"{len(names)} classes; restore the one that belongs to it, or move {file.name} away."
+        )
+    from tinyconv import outputs
+
+    probabilities = outputs.are_probabilities(opened, file)
     data = run.get("data") if isinstance(run, dict) else None
-    return Trained(opened, tuple(map(str, names)) if names else None, data)
+    return Trained(opened, names, data, probabilities)
