@@ -402,7 +402,10 @@ REFUSED = {
     # weights
     "safetensors of text": (safetensors(b"not tensors at all"), "is damaged or not a"),
     "safetensors of a long header": (safetensors(struct.pack("<Q", 2**60)), "is damaged or not a"),
-    "weights in another format": (file("x.h5", b"", weights.read), "must end in .safetensors, .pt, .pth"),
+    "weights in another format": (
+        file("x.h5", b"", weights.read),
+        "must end in .safetensors, .pt, .pth",
+    ),
     "a .pt of text": (pt(b"not tensors"), "is not a file that torch.save wrote."),
     "a pickle for a .pt": (pt(pickle.dumps(Hostile())), MORE_THAN_TENSORS),
     "code in a .pt": (pt(Hostile()), MORE_THAN_TENSORS),

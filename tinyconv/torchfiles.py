@@ -69,8 +69,8 @@ def unwrap(content: Any, what: str) -> dict[str, Any]:
     ]
     if rivals := [p for p in (*likely, *alike, *averages) if p not in (chosen, chosen[:1])]:
         raise InputError(
-            f"{what} has weights under {_at(chosen)} and under {_at(rivals[0])}; save the right "
-            f"ones alone: torch.save(torch.load(FILE, weights_only=True){_at(chosen)}, NEW_FILE)."
+            f"{what} has weights under {_at(chosen)} and under {_at(rivals[0])}; save those you "
+            f"mean alone: torch.save(torch.load(FILE, weights_only=True){_at(chosen)}, NEW_FILE)."
         )
     if chosen or prefix:
         entry = f"entry {_at(chosen)}" if chosen else "all of it"
@@ -140,8 +140,9 @@ def import_torch(path: Path) -> Any:
 def _check_content(path: Path, pickled: bool) -> None:
     """Refuse what is no file of weights by its first bytes, or by the members of an archive."""
     with path.open("rb") as file:
-        start = file.read(512).lstrip()
-    problem = None
+        start = file.read(512)
+    problem, safetensors = None, start[8:9] == b"{"
+    start = start.lstrip()
     if not start:
         problem = "is empty; fetch it again"
     elif start.startswith(b"<"):
@@ -162,6 +163,8 @@ def _check_content(path: Path, pickled: bool) -> None:
                 )
             elif "data.pkl" not in members:
                 problem = "is a .zip archive that torch.save did not write"
+    elif pickled and safetensors:
+        problem = "is a .safetensors file by its content; rename it"
     elif pickled and not start.startswith(b"\x80"):
         problem = "is not a file that torch.save wrote"
     if problem:
@@ -186,15 +189,19 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a `.safetensors` file; bfloat16, which NumPy lacks, as float32."""
     from safetensors import SafetensorError, deserialize
 
-    state = {}
     try:
-        for name, tensor in deserialize(path.read_bytes()):
-            array = np.frombuffer(tensor["data"], DTYPES.get(tensor["dtype"], "V1"))
-            if tensor["dtype"] == "BF16":
-                array = (array.astype(np.uint32) << 16).view(np.float32)
-            state[name] = array if array.dtype.kind == "V" else array.reshape(tensor["shape"])
+        tensors = deserialize(path.read_bytes())
     except (SafetensorError, ValueError) as error:
         raise InputError(
             f"{path} is damaged or not a .safetensors file; fetch it again."
         ) from error
+    state = {}
+    for name, tensor in tensors:
+        kind = tensor["dtype"]
+        if kind not in DTYPES:
+            raise InputError(f"{name} ({kind}) is not a dense array of real numbers.")
+        array = np.frombuffer(tensor["data"], DTYPES[kind])
+        if kind == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        state[name] = array.reshape(tensor["shape"])
     return state
