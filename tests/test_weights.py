@@ -13,7 +13,7 @@ from conftest import ROOT, run
 from golden import make
 from safetensors.numpy import load_file, save_file
 
-from tinyconv import create_model, data, maps, originals, registry, report, torchfiles, weights
+from tinyconv import cli, create_model, data, maps, originals, registry, report, torchfiles, weights
 from tinyconv.errors import InputError
 
 NETS = sorted(make.NETS)
@@ -326,6 +326,35 @@ def test_a_pt_with_more_than_tensors_says_what_to_save(content, sentence, tmp_pa
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is damaged or cut short; fetch it again"):
         torchfiles.read(tmp_path / "half.pt")
+
+
+def test_a_header_whose_length_looks_like_a_page_is_one_of_safetensors(tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x3C20)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert path.read_bytes().startswith(b" <") and list(torchfiles.read(path)) == ["a"]
+
+
+def test_a_mapping_in_itself_is_refused():
+    content = {"epoch": 1}
+    content["model"] = content
+    with pytest.raises(InputError, match="is not a state dict"):
+        torchfiles.unwrap(content, "It")
+
+
+def test_a_softmax_after_the_head_is_not_lost_on_the_way_to_pytorch(tmp_path):
+    net = create_model("tiniest")
+    ends = (keras.ops.softmax(net.output), keras.layers.Softmax()(net.output))
+    for end in ends:
+        keras.Model(net.input, end, name="tiniest").save(tmp_path / "net.keras")
+        files = [str(tmp_path / name) for name in ("net.keras", "net.safetensors")]
+        args = cli.parse(["convert", "tiniest", *files])
+        with pytest.raises(InputError, match="does not end in its head; take off what follows it"):
+            args.main(args)
+    assert not (tmp_path / "net.safetensors").exists()
+    create_model("tiniest", num_classes=0).save(tmp_path / "net.keras")
+    args.main(args)
+    assert (tmp_path / "net.safetensors").exists()
 
 
 def test_half_precision_in_safetensors_is_read_as_float32(tmp_path):

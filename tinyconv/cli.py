@@ -209,7 +209,7 @@ def export(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     registry.find(args.net)
-    from tinyconv import atomic, report, trained, weights
+    from tinyconv import atomic, outputs, report, trained, weights
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
@@ -220,6 +220,9 @@ def convert(args: argparse.Namespace) -> None:
         model = registry.open_model(trained.find(str(args.source)))
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
+        has_head = any(layer.name == "head_dense" for layer in model.layers)
+        if has_head and not outputs.ends_in_linear_dense(model):
+            raise InputError(f"{args.source} does not end in its head; take off what follows it.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
     if args.target.suffix == ".keras":

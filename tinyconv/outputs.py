@@ -34,7 +34,7 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             f"{file} has one output; each class needs an output of its own, also where there are "
             "two classes: end in Dense(2)."
         )
-    if _ends_in_linear_dense(model):
+    if ends_in_linear_dense(model):
         return False
     slack = SLACK.get(model.output.dtype, SLACK_16_BITS)
     if (rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= slack).all():
@@ -62,7 +62,8 @@ def images(height: int, width: int) -> np.ndarray:
     return np.stack([255.0 * kind for kind in kinds]).astype(np.float32)
 
 
-def _ends_in_linear_dense(model: keras.Model) -> bool:
+def ends_in_linear_dense(model: keras.Model) -> bool:
+    """Whether the outputs of `model` are those of a Dense layer without an activation."""
     linear = keras.activations.linear
     tensor = model.output
     while True:

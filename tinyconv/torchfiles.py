@@ -15,6 +15,7 @@ ENDINGS = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 AVERAGED = "n_averaged"  # the counter of torch.optim.swa_utils.AveragedModel
+DEEPEST = 8  # a pickle can hold a mapping in itself
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
@@ -81,7 +82,7 @@ def unwrap(content: Any, what: str) -> dict[str, Any]:
 
 def _states(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Mapping]]:
     """Every mapping of names to tensors in `content` but an optimizer's, by the keys to it."""
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, Mapping) or not content or len(path) > DEEPEST:
         return
     values = content.values()
     if all(isinstance(key, str) for key in content) and all(hasattr(v, "shape") for v in values):
@@ -141,9 +142,11 @@ def _check_content(path: Path, pickled: bool) -> None:
     """Refuse what is no file of weights by its first bytes, or by the members of an archive."""
     with path.open("rb") as file:
         start = file.read(512)
-    problem, safetensors = None, start[8:9] == b"{"
+    problem, is_safetensors = None, start[8:9] == b"{"  # after the length of its header
     start = start.lstrip()
-    if not start:
+    if is_safetensors:
+        problem = "is a .safetensors file by its content; rename it" if pickled else None
+    elif not start:
         problem = "is empty; fetch it again"
     elif start.startswith(b"<"):
         problem = "is a web page, not weights; fetch the file that the page links to"
@@ -163,8 +166,6 @@ def _check_content(path: Path, pickled: bool) -> None:
                 )
             elif "data.pkl" not in members:
                 problem = "is a .zip archive that torch.save did not write"
-    elif pickled and safetensors:
-        problem = "is a .safetensors file by its content; rename it"
     elif pickled and not start.startswith(b"\x80"):
         problem = "is not a file that torch.save wrote"
     if problem:
