@@ -231,8 +231,9 @@ def two_classes(end):
 
 NOT_AN_NPZ = "is not an .npz file of plain arrays; make it by np.savez."
 NOT_A_MODEL = "cannot be opened as a Keras model."
+HAS_CODE = "cannot be opened as a Keras model without running the code in its Lambda layer"
 NOT_AN_IMAGE = "cannot be read as an image; replace or remove it."
-MORE_THAN_TENSORS = "is damaged or holds more than tensors; not opened."
+MORE_THAN_TENSORS = "holds more than tensors"
 TWO_CLASSES = {"red/1.png": (9, 9), "red/2.png": (9, 9), "blue/1.png": (9, 9)}
 
 REFUSED = {
@@ -384,22 +385,28 @@ REFUSED = {
     "a model of text": (keras_file(b"not a model"), NOT_A_MODEL),
     "a model cut short": (keras_file(cut(dense_alone, 0.7)), NOT_A_MODEL),
     "a model of no images": (keras_file(dense_alone), "is not a model from RGB images of one size"),
-    "code in a model": (keras_file(hostile_lambda), NOT_A_MODEL),
+    "code in a model": (keras_file(hostile_lambda), HAS_CODE),
     "a function as a layer": (keras_file(hostile_class), NOT_A_MODEL),
     "no head to replace": (
         two_classes(keras.layers.LeakyReLU()),
         "two.keras tells 2 classes apart, not 3, and ends in LeakyReLU; only a Dense layer",
     ),
-    "a softmax in the model": (two_classes(keras.layers.Softmax()), "two.keras ends in a softmax"),
-    "a softmax in the head": (
-        two_classes(keras.layers.Dense(2, activation="softmax")),
-        "two.keras ends in a softmax",
+    "a softmax after no head": (
+        two_classes(keras.Sequential([keras.layers.LeakyReLU(), keras.layers.Softmax()])),
+        "two.keras puts out probabilities, and training needs logits; only a softmax in or right",
+    ),
+    "sigmoids": (
+        two_classes(keras.layers.Dense(2, activation="sigmoid")),
+        "that do not sum to one, as independent sigmoids do",
     ),
     # weights
     "safetensors of text": (safetensors(b"not tensors at all"), "is damaged or not a"),
     "safetensors of a long header": (safetensors(struct.pack("<Q", 2**60)), "is damaged or not a"),
-    "weights in another format": (file("x.h5", b"", weights.read), "must end in .safetensors or"),
-    "a .pt of text": (pt(b"not tensors"), MORE_THAN_TENSORS),
+    "weights in another format": (
+        file("x.h5", b"", weights.read),
+        "must end in .safetensors, .pt, .pth",
+    ),
+    "a .pt of text": (pt(b"not tensors"), "is not a file that torch.save wrote."),
     "a pickle for a .pt": (pt(pickle.dumps(Hostile())), MORE_THAN_TENSORS),
     "code in a .pt": (pt(Hostile()), MORE_THAN_TENSORS),
     "a .pt of a list": (pt([1, 2]), "is not a state dict"),
@@ -445,7 +452,7 @@ def test_a_user_sees_one_line_and_no_traceback(npz, tmp_path):
     for arguments, environment, sentence in (
         (("train.py", "--data", npz), {"KERAS_BACKEND": "bogus"}, "KERAS_BACKEND is 'bogus'"),
         (("-c", console, "summary", "tinyest"), {}, "Unknown net 'tinyest'"),
-        (("train.py", "--model", tmp_path / "bad model.keras"), {}, NOT_A_MODEL),
+        (("train.py", "--model", tmp_path / "bad model.keras"), {}, HAS_CODE),
     ):
         out, err = run(*arguments, status=2, **environment)
         assert out == "" and "Traceback" not in err

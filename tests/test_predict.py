@@ -1,9 +1,11 @@
 """`tinyconv predict` and `tinyconv list`, as a user runs them."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT, run
@@ -60,7 +62,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
     records = [json.loads(line) for line in out.splitlines()]
     assert ["error" in record for record in records] == [True, True, True, True, False]
     *lines, last = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 4 and last == "error: 4 of 5 images could not be read."
+    assert len(lines) == 4 and last == "error: 4 of 5 images have no answer."
     for words in ("text.png cannot be read as an image", "no file", "empty has no images."):
         assert words in err
     assert "Traceback" not in err
@@ -70,7 +72,7 @@ def test_where_no_image_can_be_read_it_says_so(tmp_path):
     _, err = run(*PREDICT, NET, tmp_path / "nope.png", status=2)
     assert [line for line in err.splitlines() if line.startswith("error: ")] == [
         f"error: There is no file {tmp_path / 'nope.png'}.",
-        "error: 1 of 1 images could not be read.",
+        "error: 1 of 1 images have no answer.",
     ]
     assert "Traceback" not in err
 
@@ -168,6 +170,90 @@ def test_without_a_report_classes_are_numbers_and_without_unicode_bars_are_plain
     _, *lines = out.splitlines()
     assert all(line.split()[0] in set("0123456789") for line in lines) and "#" in lines[0]
     assert "No report.json beside the model names its classes; they are numbers." in err
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Models as users save them, of two classes, red and blue; and images of them."""
+    folder = tmp_path_factory.mktemp("cases")
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+
+    def body(units, activation=None):
+        start = keras.initializers.RandomNormal(stddev=0.2)
+        head = keras.layers.Dense(units, activation, kernel_initializer=start)
+        flat = (keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), head)
+        return keras.Sequential([keras.Input((32, 32, 3)), *flat])
+
+    image = keras.Input((32, 32, 3))
+    keras.Model(image, keras.ops.softmax(body(2)(image))).save(folder / "softmax_operation.keras")
+    answer = keras.layers.Activation("linear")(body(2, "softmax")(image))
+    keras.Model(image, answer).save(folder / "softmax_below.keras")
+    body(1, "sigmoid").save(folder / "binary.keras")
+    body(2).save(folder / "logits.keras")
+    labels = np.arange(24) % 2
+    colours = np.array([(200, 40, 40), (40, 40, 200)])[labels][:, None, None]
+    images = np.clip(colours + rng.normal(0, 25, (24, 32, 32, 3)), 0, 255).astype(np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(folder / "two.npz", **arrays, class_names=["red", "blue"])
+    Image.fromarray(images[0]).save(folder / "red.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["softmax_operation", "softmax_below", "logits"])
+def test_probabilities_and_loss_are_right_whatever_the_model_ends_in(name, cases):
+    model, file = keras.models.load_model(cases / f"{name}.keras"), cases / f"{name}.keras"
+    with np.load(cases / "two.npz") as two:
+        images, labels = two["x_test"], two["y_test"]
+    from_logits = name == "logits"
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits), metrics=["accuracy"]
+    )
+    outputs = model.predict(images[:1], verbose=0)[0]
+    expected = keras.activations.softmax(outputs[None])[0] if from_logits else outputs
+    out, _ = run(*PREDICT, file, "--json", cases / "red.png")
+    for entry in json.loads(out)["top"]:
+        assert entry["probability"] == pytest.approx(float(expected[entry["index"]]), rel=1e-4)
+    out, _ = run("-m", "tinyconv", "evaluate", file, "--data", cases / "two.npz")
+    loss, accuracy = model.evaluate(images, labels, verbose=0)
+    assert f"accuracy {accuracy:.2%}" in out
+    assert float(re.search(r"loss (\S+)\n", out)[1]) == pytest.approx(loss, abs=1e-4, rel=1e-3)
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_one_output_is_refused(command, cases):
+    arguments = {"predict": (cases / "red.png",), "evaluate": ("--data", cases / "two.npz")}
+    file = cases / "binary.keras"
+    out, err = run("-m", "tinyconv", command, file, *arguments[command], status=2)
+    assert out == "" and "Traceback" not in err
+    assert f"error: {file} has one output; each class needs an output of its own" in err
+
+
+def test_a_model_with_a_softmax_is_trained_further(cases, tmp_path):
+    """Its head, below the softmax, is a new one; what is saved puts out logits."""
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(image))
+    file = tmp_path / "mine.keras"
+    keras.Model(image, keras.ops.softmax(x)).save(file)
+    arguments = ("--model", file, "--data", cases / "two.npz", "--epoch", 1, "--out", tmp_path)
+    out, _ = run("train.py", *arguments, "--recipe", "finetune")
+    assert f"{file}: its softmax is left out, for a model is trained on its logits" in out
+    (saved,) = tmp_path.glob("*/model.keras")
+    assert not trained.open_model(str(saved)).probabilities
+
+
+def test_an_image_that_a_model_has_no_number_for_is_said(cases, tmp_path):
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Flatten()(image)
+    spread = keras.ops.std(x, axis=1, keepdims=True)  # 0 for a plain image
+    file = tmp_path / "standardized.keras"
+    keras.Model(image, keras.layers.Dense(2)(x / spread)).save(file)
+    Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
+    both = tmp_path / "plain.png", cases / "red.png"
+    out, err = run(*PREDICT, file, "--json", *both, status=2)
+    plain, red = map(json.loads, out.splitlines())
+    assert plain["error"] == f"The model puts out NaN for {both[0]}." and "top" in red
+    assert "error: 1 of 2 images have no answer." in err
 
 
 def test_list():

@@ -82,6 +82,11 @@ def test_class_names_come_from_a_report_that_fits(copy, content):
     if content == "{":
         with pytest.raises(InputError, match=r"report.json is damaged"):
             trained.open_model(NET)
+    elif "one" in content:
+        with pytest.raises(
+            InputError, match=r"has 10 outputs, but the report.json beside it names 1"
+        ):
+            trained.open_model(NET)
     else:
         assert trained.open_model(NET).class_names is None
 

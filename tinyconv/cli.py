@@ -111,7 +111,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     command = commands.add_parser("convert", help="weights from PyTorch to Keras and back")
     command.add_argument("net", help="a net by name")
-    command.add_argument("source", type=Path, help="a .pt or .safetensors file, or a .keras file")
+    command.add_argument(
+        "source", type=Path, help="a .pt or .safetensors file or its like, or a .keras"
+    )
     command.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
     command.set_defaults(main=convert)
     return parser.parse_args(arguments)
@@ -166,7 +168,7 @@ def predict(args: argparse.Namespace) -> None:
     files = predict.find(args.images)
     unread = 0
     progress = tqdm(
-        predict.answers(opened.model, files),
+        predict.answers(opened.model, files, opened.probabilities),
         total=len(files),
         unit="image",
         leave=False,
@@ -185,7 +187,7 @@ def predict(args: argparse.Namespace) -> None:
         elif "top" in record:
             progress.write(predict.text(file, record["top"]))
     if unread:
-        raise InputError(f"{unread} of {len(files)} images could not be read.")
+        raise InputError(f"{unread} of {len(files)} images have no answer.")
 
 
 def _data_range(args: argparse.Namespace, opened: Any) -> Any:
@@ -211,7 +213,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if classes != len(names):
         raise InputError(f"{args.model} has {classes} classes, but {spec} has {len(names)}.")
     fast = twin(model) if Devices().can_fuse(mixed=False) else model
-    print(f"\n{what}\n{report.evaluate(fast, split).text(names)}")
+    found = report.evaluate(fast, split, probabilities=opened.probabilities)
+    print(f"\n{what}\n{found.text(names)}")
 
 
 def export(args: argparse.Namespace) -> None:
@@ -235,7 +238,8 @@ def export(args: argparse.Namespace) -> None:
         what = f"test images of {dataset.name}"
         images, known = dataset.test.some(args.images)
         calibration, _ = dataset.train.some(export.CALIBRATION)
-        if (opened.class_names or dataset.class_names) == dataset.class_names:
+        same = opened.class_names in (None, dataset.class_names)
+        if same and opened.model.output_shape[-1] == len(dataset.class_names):
             labels = known
     else:
         what = "noise, as no --data is given and the model's own is not here"
@@ -248,16 +252,19 @@ def export(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     registry.find(args.net)
-    from tinyconv import atomic, report, saving, trained, weights
+    from tinyconv import atomic, outputs, report, saving, trained, weights
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
         model = registry.create_model(args.net, pretrained=args.source)
         saving.save_model(model, args.target)
     else:
-        model = trained.open_model(str(args.source)).model
+        model = registry.open_model(trained.find(str(args.source)))
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
+        has_head = any(layer.name == "head_dense" for layer in model.layers)
+        if has_head and not outputs.ends_in_linear_dense(model):
+            raise InputError(f"{args.source} does not end in its head; take off what follows it.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
     if args.target.suffix == ".keras":

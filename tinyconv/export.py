@@ -84,7 +84,7 @@ class Check:
         lines = [
             f"{self.size / 1000:,.0f} KB, {1000 * self.latency:.2f} ms an image on one thread",
             f"{self.same:.2%} of {len(self.logits):,} images in the same class as by Keras, "
-            f"logits within {self.difference:.1e} of the largest",
+            f"outputs within {self.difference:.1e} of the largest",
         ]
         if self.labels is not None:
             ours, theirs = ((x.argmax(-1) == self.labels).mean() for x in (self.logits, self.keras))
@@ -172,7 +172,7 @@ def export(
             raise InputError(
                 f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
                 f"{len(images):,} images are in the same class, where {form.same:.0%} must be, and "
-                f"logits differ by {check.difference:.1e} of the largest, where "
+                f"outputs differ by {check.difference:.1e} of the largest, where "
                 f"{form.difference:.0e} is allowed."
             )
         written.rename(path)

@@ -48,20 +48,26 @@ def _matches(path: Path) -> list[Path]:
 
 
 def answers(
-    model: keras.Model, files: Sequence[Path]
+    model: keras.Model, files: Sequence[Path], probabilities: bool = False
 ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
-    """Each file with its probabilities (classes,), or with the error that kept it from being read.
+    """Each file with its probabilities (classes,), or with the error that kept it from having any.
 
-    Files are read a batch at a time, as the answers are asked for; their order is kept.
+    The outputs of `model` are logits, or already `probabilities`. Files are read a batch at a time,
+    as the answers are asked for; their order is kept.
     """
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
         read = [_read(file, model.input_shape[1:3]) for file in batch]
         images = [image for image in read if isinstance(image, np.ndarray)]
-        logits = model.predict_on_batch(np.stack(images)) if images else ()
-        probabilities = (softmax(np.asarray(row, np.float32)) for row in logits)
+        outputs = iter(model.predict_on_batch(np.stack(images)) if images else ())
         for file, image in zip(batch, read, strict=True):
-            yield file, image if isinstance(image, InputError) else next(probabilities)
+            if isinstance(image, InputError):
+                yield file, image
+                continue
+            row = np.asarray(next(outputs), np.float32)
+            row = row if probabilities else softmax(row)
+            nan = InputError(f"The model puts out NaN for {file}.")
+            yield file, nan if np.isnan(row).any() else row
 
 
 def _read(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:

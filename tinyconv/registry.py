@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -152,10 +153,13 @@ def check_floatx() -> None:
 
 
 def open_model(path: Path) -> keras.Model:
-    """Load a trained model, of this package or not, from a `.keras` file.
+    """Load a model, of this package or not, from a `.keras` file.
+
+    What its outputs mean is left open: `tinyconv.trained.open_model` finds out.
 
     Raises:
-        InputError: the file is not there, or cannot be opened as a model from images to logits.
+        InputError: the file is not there, or is not a model from images of one size to a row of
+            numbers for each.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
@@ -165,15 +169,48 @@ def open_model(path: Path) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:
+        if "`Lambda`" in str(error):
+            raise InputError(
+                f"{path} cannot be opened as a Keras model without running the code in its Lambda "
+                "layer; put a stock layer in its place."
+            ) from error
         raise InputError(f"{path} cannot be opened as a Keras model.") from error
-    shape = model.input_shape
-    if len(shape) != 4 or None in shape[1:] or shape[3] != 3 or len(model.output_shape) != 2:
-        raise InputError(f"{path} is not a model from RGB images of one size to logits.")
-    last = model.layers[-1]
-    softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if softmax or isinstance(last, keras.layers.Softmax):
-        raise InputError(f"{path} ends in a softmax, which must go: logits are wanted.")
-    return model
+    if misfit := _misfit(model):
+        raise InputError(f"{path} is not a model from RGB images of one size to classes: {misfit}.")
+    ends = (getattr(model, end, None) for end in ("input", "output"))
+    if all(isinstance(end, keras.KerasTensor) for end in ends):
+        return model
+    # A Sequential, or a model of lists of one: as a functional model from a tensor to a tensor.
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _misfit(model: keras.Model) -> str | None:
+    """Why `model` cannot be asked about RGB images of one size, if it cannot."""
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        return "it has no inputs and outputs of known shape; make it a functional model"
+    for tensors, kind in ((inputs, "input"), (outputs, "output")):
+        if len(tensors) > 1:
+            return f"it has {len(tensors)} {kind}s; it must have one"
+    taken, given = tuple(inputs[0].shape), tuple(outputs[0].shape)
+    if len(taken) != 4 or taken[3] != 3:
+        return f"its input has shape {taken}; it must be (None, height, width, 3)"
+    if None in taken[1:]:
+        return f"its input has shape {taken}; height and width must be numbers"
+    if taken[0] is not None:
+        return f"it takes {taken[0]} images at a time; the batch size must be None"
+    if len(given) != 2 or given[1] is None:
+        return f"its output has shape {given}; it must be (None, classes)"
+    return None
+
+
+def _take_constants(model: keras.Model, trained: keras.Model) -> None:
+    """Copy what belongs to trained weights and is no weight: normalization and dropout rates."""
+    for layer in model.layers:
+        own = ("scale", "offset") if layer.name == "normalize" else ("rate",)
+        for attribute in own:
+            if hasattr(layer, attribute):
+                setattr(layer, attribute, getattr(trained.get_layer(layer.name), attribute))
 
 
 def create_model(
@@ -190,8 +227,8 @@ def create_model(
             Default: as the pretrained weights have it, or else as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
         pretrained: True for the weights that ship with tinyconv, with the dropout that they were
-            trained with, or a `.safetensors` or `.pt` file of the net's PyTorch original. Their
-            head is left out where it has another number of classes.
+            trained with, or a file of weights of the net's PyTorch original, as
+            `tinyconv.torchfiles.read` takes it. A head of another number of classes is left out.
 
     Returns:
         A functional model from raw RGB images in 0..255, of any integer or float type and of shape
@@ -203,7 +240,8 @@ def create_model(
     """
     net = find(name)
     check_floatx()
-    source, state, known = None, None, net.num_classes
+    source, state = None, None
+    known: int | None = net.num_classes
     if pretrained is True:
         from tinyconv import trained
 
@@ -215,6 +253,11 @@ def create_model(
         state = weights.read(Path(pretrained))
         known = weights.num_classes(name, state)
     if num_classes is None:
+        if known is None:
+            raise InputError(
+                f"{pretrained} has no head of {name}; give num_classes: 0 for a net without a "
+                "head, or the number of classes of a new one."
+            )
         num_classes = known
     shape = net.input_shape if input_shape is None else input_shape
     if not isinstance(num_classes, Integral) or num_classes < 0:
@@ -239,8 +282,11 @@ def create_model(
             before = source.get_layer(layer.name)
             if layer.name != "head_dense" or known == num_classes:
                 layer.set_weights(before.get_weights())
-            if hasattr(layer, "rate"):
-                layer.rate = before.rate
+        _take_constants(model, source)
     elif state is not None:
+        if known not in (None, num_classes):
+            _take_constants(model, builder(known, sides))
         (weights.load_torch if known == num_classes else weights.load_body)(model, state)
+        if known is None and num_classes:
+            print(f"{pretrained}: a new head, since the file has none", file=sys.stderr)
     return model

@@ -14,10 +14,14 @@ from tinyconv.table import table
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a net answered to a split: logits (N, classes) beside labels (N,)."""
+    """What a net answered to a split: logits (N, classes) beside labels (N,).
+
+    The `logits` of a net that ends in a softmax are `probabilities`.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
+    probabilities: bool = False
 
     @property
     def predictions(self) -> np.ndarray:
@@ -27,7 +31,7 @@ class Evaluation:
     def loss(self) -> float:
         """Mean cross-entropy, in nats."""
         losses = keras.losses.sparse_categorical_crossentropy(
-            self.labels, self.logits, from_logits=True
+            self.labels, self.logits, from_logits=not self.probabilities
         )
         return float(keras.ops.mean(losses))
 
@@ -81,12 +85,19 @@ class Evaluation:
 
 
 def evaluate(
-    model: keras.Model, split: Split, batch_size: int = 256, bar: bool = True
+    model: keras.Model,
+    split: Split,
+    batch_size: int = 256,
+    bar: bool = True,
+    probabilities: bool = False,
 ) -> Evaluation:
-    """Ask `model` about every image of `split`, with a progress bar in a terminal if `bar`."""
+    """Ask `model` about every image of `split`, with a progress bar in a terminal if `bar`.
+
+    The outputs of `model` are logits, or already `probabilities`.
+    """
     verbose = int(bar and terminal.bars())
     logits = model.predict(Batches(split, batch_size), verbose=verbose)
-    return Evaluation(np.asarray(logits, np.float32), split.labels)
+    return Evaluation(np.asarray(logits, np.float32), split.labels, probabilities)
 
 
 def parameters(model: keras.layers.Layer) -> int:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 class Trained:
     """A trained model and what is known of it.
 
-    `class_names` are those of its logits, or None if nothing beside the model says what they are;
+    `class_names` are those of its outputs, or None if nothing beside the model says what they are.
     `data` and `data_range` are those it was trained on, as for `tinyconv.data.load`, if they are
-    known. `data` may be a path that no longer exists.
+    known; `data` may be a path that no longer exists. `probabilities` says whether its outputs are
+    probabilities rather than logits.
     """
 
     model: keras.Model
     class_names: tuple[str, ...] | None
     data: str | None
     data_range: Any = None
+    probabilities: bool = False
 
 
 def folder() -> Path:
@@ -98,14 +100,11 @@ def origin(file: Path) -> dict[str, Any]:
     }
 
 
-def open_model(model: str) -> Trained:
-    """Load a trained model.
-
-    Args:
-        model: a `.keras` file, or the name of a net that ships trained.
+def find(model: str) -> Path:
+    """The file of `model`: a `.keras` file, or the name of a net that ships trained.
 
     Raises:
-        InputError: it is neither, or cannot be opened.
+        InputError: it is neither.
     """
     file = path(model) if model in registry.NETS else Path(model)
     if not file.exists() and file.suffix != ".keras":
@@ -113,14 +112,34 @@ def open_model(model: str) -> Trained:
             f"{model} is neither a .keras file nor a net that ships trained "
             f"({', '.join(sorted(shipped()))})."
         )
+    return file
+
+
+def open_model(model: str) -> Trained:
+    """Load a trained model, and ask it about a few images to see what its outputs are.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+
+    Raises:
+        InputError: it is neither, cannot be opened, puts out neither logits nor probabilities, or
+            has more or fewer outputs than the report beside it has classes.
+    """
+    file = find(model)
     opened = registry.open_model(file)
     known = report(file)
     names, run = known.get("classes"), known.get("run")
-    if not isinstance(names, list) or len(names) != opened.output_shape[-1]:
-        names = None
+    names = tuple(map(str, names)) if isinstance(names, list) else None
+    if names is not None and len(names) != opened.output_shape[-1]:
+        raise InputError(
+            f"{file} has {opened.output_shape[-1]} outputs, but the report.json beside it names "
+            f"{len(names)} classes; restore the one that belongs to it, or move {file.name} away."
+        )
+    from tinyconv import outputs
+
     run = run if isinstance(run, dict) else {}
     data = run.get("data")
     if isinstance(data, str):
         data = runs.locate(data, known.get("folder"), file.parent)
-    names = tuple(map(str, names)) if names else None
-    return Trained(opened, names, data, run.get("data_range"))
+    probabilities = outputs.are_probabilities(opened, file)
+    return Trained(opened, names, data, run.get("data_range"), probabilities)

@@ -144,9 +144,13 @@ def _check_agreement(
 def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Model:
     """The model, with a new head unless its own is known to be for these classes.
 
-    Only a Dense layer at the end is replaced.
+    Only a Dense layer at the end is replaced. A softmax in or after it is left out.
     """
-    model, last = trained.model, trained.model.layers[-1]
+    model = trained.model
+    if trained.probabilities:
+        model = _without_softmax(model, file)
+        print(f"{file}: its softmax is left out, for a model is trained on its logits")
+    last = model.output._keras_history.operation
     if trained.class_names == names:
         return model
     if not isinstance(last, keras.layers.Dense):
@@ -164,6 +168,25 @@ def _with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Mod
         len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
     )
     return keras.Model(model.inputs[0], head(last.input), name=model.name)
+
+
+def _without_softmax(model: keras.Model, file: str) -> keras.Model:
+    """`model`, which puts out probabilities, up to its logits and with the same weights."""
+    last = model.output._keras_history.operation
+    is_softmax = getattr(last, "activation", None) is keras.activations.softmax
+    if is_softmax and isinstance(last, keras.layers.Dense):
+        logits = keras.layers.Dense.from_config(last.get_config() | {"activation": None})
+        changed = keras.Model(model.input, logits(last.input), name=model.name)
+        logits.set_weights(last.get_weights())
+        return changed
+    if is_softmax or type(last).__name__ == "Softmax":  # a layer or an operation
+        below = last.input._keras_history.operation
+        if isinstance(below, keras.layers.Dense):
+            return keras.Model(model.input, last.input, name=model.name)
+    raise InputError(
+        f"{file} puts out probabilities, and training needs logits; only a softmax in or right "
+        f"after a Dense layer at the end is left out, and the model ends in {type(last).__name__}."
+    )
 
 
 def _drops_remainder(recipe: Recipe, devices: Devices) -> bool:

@@ -14,6 +14,7 @@ from tinyconv import registry
 from tinyconv.atomic import check_writable, replacing
 from tinyconv.errors import InputError
 from tinyconv.maps import COUNTER, LAYOUTS, MAPS, SUFFIXES, WHOLE, Layer
+from tinyconv.torchfiles import import_torch, read, some, to_array, unwrap
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +46,7 @@ def _tensors(model: keras.Model) -> list[_Tensor]:
             tensors.append(_Tensor(key, own, variable))
     mapped = {id(tensor.variable) for tensor in tensors}
     if others := [weight.path for weight in model.weights if id(weight) not in mapped]:
-        raise InputError(f"This {model.name} is not as it was made: it has {_some(others)}, too.")
+        raise InputError(f"This {model.name} is not as it was made: it has {some(others)}, too.")
     return tensors
 
 
@@ -54,29 +55,29 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
 
     Args:
         model: a net by `tinyconv.create_model` that has an original in PyTorch.
-        source: a state dict with the original's key names: a `.safetensors` file, a `.pt` file
-            (which needs PyTorch and is never run as a pickle), or a mapping to arrays.
+        source: a state dict with the original's key names: a file as `tinyconv.torchfiles.read`
+            takes it, or a mapping to arrays. It may be wrapped as checkpoints wrap it.
 
     Raises:
         InputError: a tensor is missing, left over or of the wrong shape, or the file cannot be
             read. The model is then unchanged.
     """
-    state = dict(source) if isinstance(source, Mapping) else read(Path(source))
-    state = {key: _array(key, v) for key, v in state.items() if not key.endswith(COUNTER)}
+    state = unwrap(source, "The mapping") if isinstance(source, Mapping) else read(Path(source))
+    found = f"found {len(state)} tensors: {some(state)}"
+    state = {key: to_array(key, v) for key, v in state.items() if not key.endswith(COUNTER)}
     tensors = _tensors(model)
     expected = {tensor.key for tensor in tensors}
     if missing := sorted(expected - set(state)):
-        raise InputError(_mismatch(model, f"lack {_some(missing)}"))
+        raise InputError(_mismatch(model, f"lack {some(missing)}", found))
     if surplus := sorted(set(state) - expected):
-        raise InputError(_mismatch(model, f"have {_some(surplus)} left over"))
+        raise InputError(_mismatch(model, f"have {some(surplus)} left over", found))
     for tensor in tensors:
         if tensor.layout == "position":
             state[tensor.key] = _resampled(state[tensor.key], model)
         shape, right = state[tensor.key].shape, tensor.to_torch().shape
         if shape != right:
-            raise InputError(
-                _mismatch(model, f"have {tensor.key} of shape {shape} instead of {right}")
-            )
+            wrong = f"have {tensor.key} of shape {shape} instead of {right}"
+            raise InputError(_mismatch(model, wrong, found))
     for tensor in tensors:
         tensor.variable.assign(tensor.to_keras(state[tensor.key]))
 
@@ -113,13 +114,11 @@ def _resampled(positions: np.ndarray, model: keras.Model) -> np.ndarray:
     return np.concatenate([positions[:, :1], grid], axis=1)
 
 
-def _mismatch(model: keras.Model, what: str) -> str:
-    classes = model.output_shape[-1]
-    return f"These weights are not those of {model.name} with {classes} classes: they {what}."
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _mismatch(model: keras.Model, what: str, found: str) -> str:
+    head = "without a head"
+    if any(layer.name == "head_dense" for layer in model.layers):
+        head = f"with {model.output_shape[-1]} classes"
+    return f"These weights are not those of {model.name} {head}: they {what} ({found})."
 
 
 def save_torch(model: keras.Model, path: str | Path) -> None:
@@ -143,19 +142,30 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
         with replacing(path) as partial:
             save_file(state, partial)
     elif path.suffix == ".pt":
-        torch = _import_torch(path)
+        torch = import_torch(path)
         with replacing(path) as partial:
             torch.save({key: torch.from_numpy(array) for key, array in state.items()}, partial)
     else:
         raise InputError(f"{path} must end in .safetensors or .pt.")
 
 
-def num_classes(name: str, state: Mapping[str, Any]) -> int:
-    """How many classes the net called `name` has by the weights in `state`."""
-    key = f"{_head(name)}.bias"
-    if key not in state or np.ndim(state[key]) != 1:
-        raise InputError(f"These weights are not those of {name}: they lack {key}.")
-    return len(state[key])
+def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
+    """How many classes the net called `name` has by the weights in `state`: None without a head.
+
+    Raises:
+        InputError: half of the head is there, or nothing is of that net.
+    """
+    *body, (_, head, _) = _map(name)
+    owners = set(state) | {key.rpartition(".")[0] for key in state}
+    key = f"{head}.bias"
+    if head in owners and np.ndim(state.get(key, 0)) == 1:
+        return len(state[key])
+    # Some layers of a map are those of a variant alone.
+    of_this_net = sum(prefix in owners for _, prefix, _ in body) > len(body) / 2
+    if head in owners or not of_this_net:
+        found = f"found {len(state)} tensors: {some(state)}"
+        raise InputError(f"These weights are not those of {name}: they lack {key} ({found}).")
+    return None
 
 
 def _head(name: str) -> str:
@@ -169,54 +179,3 @@ def _map(name: str) -> Iterator[Layer]:
     if family not in MAPS:
         raise InputError(f"{name} has no PyTorch original to exchange weights with.")
     return MAPS[family](name)
-
-
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.safetensors` or `.pt` file by name.
-
-    Raises:
-        InputError: the file is not there, damaged, or holds anything but named tensors.
-    """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is damaged or not a .safetensors file.") from error
-    if path.suffix not in (".pt", ".pth"):
-        raise InputError(f"{path} must end in .safetensors or .pt.")
-    torch = _import_torch(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises is anyone's guess
-        raise InputError(f"{path} is damaged or holds more than tensors; not opened.") from error
-    if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):
-        raise InputError(f"{path} is not a state dict: a mapping of names to tensors.")
-    return {key: _array(key, tensor) for key, tensor in state.items()}
-
-
-def _array(key: str, tensor: Any) -> np.ndarray:
-    """A tensor of PyTorch, or anything NumPy takes, as an array; floats in float32."""
-    try:
-        if hasattr(tensor, "detach"):
-            tensor = tensor.detach().cpu()
-            tensor = tensor.float() if tensor.is_floating_point() else tensor
-        array = np.asarray(tensor)
-        return array if array.dtype.kind in "iub" else array.astype(np.float32, casting="same_kind")
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = getattr(tensor, "dtype", type(tensor).__name__)
-        raise InputError(f"{key} ({kind}) is not a dense array of real numbers.") from error
-
-
-def _import_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path} needs PyTorch, which is not installed: install it, or use .safetensors."
-        ) from error
-    return torch

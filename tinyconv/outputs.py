@@ -1,0 +1,76 @@
+"""What the outputs of a model are, judged on a few images: logits, or probabilities."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tinyconv.errors import InputError
+
+SLACK = {"float32": 1e-3, "float64": 1e-3}  # how far from one probabilities may sum
+SLACK_16_BITS = 1e-2
+
+
+def are_probabilities(model: keras.Model, file: Path) -> bool:
+    """Whether `model`, from `file`, puts out probabilities: non-negative, with a sum of one.
+
+    The outputs of eight images decide, which no layer's name can hide. Only a linear Dense layer
+    at the end is taken for logits whatever it puts out, because nothing bounds its outputs.
+
+    Raises:
+        InputError: the outputs are NaN, a single number, or independent of each other as those of
+            sigmoids; or the model cannot be run.
+    """
+    try:
+        outputs = model.predict_on_batch(images(*model.input_shape[1:3]))
+        rows = np.asarray(outputs, np.float32)
+    except Exception as error:  # whatever the layers of somebody's model raise
+        raise InputError(f"{file} opens, but cannot be run on a batch of images.") from error
+    rows = rows[~np.isnan(rows).any(axis=1)]
+    if not len(rows):
+        raise InputError(f"{file} puts out NaN for every image; train it again.")
+    if rows.shape[1] == 1:
+        raise InputError(
+            f"{file} has one output; each class needs an output of its own, also where there are "
+            "two classes: end in Dense(2)."
+        )
+    if ends_in_linear_dense(model):
+        return False
+    slack = SLACK.get(model.output.dtype, SLACK_16_BITS)
+    if (rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= slack).all():
+        return True
+    if ((rows >= 0) & (rows <= 1)).all():
+        raise InputError(
+            f"{file} puts out numbers in 0..1 that do not sum to one, as independent sigmoids do; "
+            "one class per image needs logits or a softmax."
+        )
+    return False
+
+
+def images(height: int, width: int) -> np.ndarray:
+    """Eight images (8, height, width, 3) in 0..255 that have as little as possible in common.
+
+    The two that are nearly black keep models that expect 0..1 from saturating.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(size=(height, width, 3))
+    grid = rng.uniform(size=(4, 4, 3))
+    patches = grid[np.arange(height) * 4 // height][:, np.arange(width) * 4 // width]
+    ramp = np.broadcast_to(np.linspace(0, 1, width)[:, None] * [1, 0.5, 0], noise.shape)
+    black, white = np.zeros_like(noise), np.ones_like(noise)
+    kinds = (black, white, noise, noise > 0.5, patches, ramp, noise / 64, patches / 255)
+    return np.stack([255.0 * kind for kind in kinds]).astype(np.float32)
+
+
+def ends_in_linear_dense(model: keras.Model) -> bool:
+    """Whether the outputs of `model` are those of a Dense layer without an activation."""
+    linear = keras.activations.linear
+    tensor = model.output
+    while True:
+        operation, node, index = tensor._keras_history
+        if isinstance(operation, keras.Model):
+            tensor = operation.outputs[index]
+        elif isinstance(operation, keras.layers.Activation) and operation.activation is linear:
+            tensor = operation._inbound_nodes[node].input_tensors[0]
+        else:
+            return isinstance(operation, keras.layers.Dense) and operation.activation is linear
