@@ -65,6 +65,7 @@ def test_a_run_folder_is_whole(trained, npz):
         "freeze": False,
         "devices": None,
         "fast": True,
+        "data_range": None,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002
