@@ -4,27 +4,23 @@ from typing import Any
 
 import keras
 
+from tinyconv.graph import Match, part
+
 
 class OneBatchNorm(keras.layers.Layer):
     """A stock batch norm over the channels of images; it owns nothing but this layer."""
 
-    def __init__(self, stock: keras.layers.BatchNormalization):
+    patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon")},)
+
+    def __init__(self, match: Match):
+        stock = match.layers["norm"]
         super().__init__(name=f"{stock.name}_fused")
         self.stock = stock
         self.built = True
 
     @staticmethod
-    def fits(layer: keras.layers.Layer) -> bool:
-        return (
-            type(layer) is keras.layers.BatchNormalization
-            and isinstance(layer.input, keras.KerasTensor)  # with a mask, there are two
-            and len(layer.input.shape) == 4
-            and layer.axis in (-1, 3)
-            and layer.center
-            and layer.scale
-            and not layer.renorm
-            and layer.compute_dtype == "float32"
-        )
+    def fits(match: Match) -> bool:
+        return len(match.input.shape) == 4
 
     def call(self, x: Any, training: bool = False) -> Any:
         import tensorflow as tf
