@@ -144,6 +144,12 @@ class Graph:
             nodes.issuperset(self.takers[history]) for history in histories
         )
 
+    def follower(self, node: Any) -> Any:
+        """The node that alone takes what a layer, called once, puts out; None if there is none."""
+        takers = self.takers[node.outputs[0]._keras_history]
+        alone = len(takers) == 1 and self.within({*takers}, node.outputs)
+        return takers[0] if alone and self.calls[node.operation] == 1 else None
+
     def find(self, pattern: dict[str, Part]) -> Iterator[Match]:
         """Where a pattern is, by the node of its last role: each layer in it is called once, and
         what is between its layers is taken by these alone."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tinyconv.graph import Match, part
+from tinyconv.graph import part
 
 
 class OneBatchNorm(keras.layers.Layer):
@@ -12,15 +12,14 @@ class OneBatchNorm(keras.layers.Layer):
 
     patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon")},)
 
-    def __init__(self, match: Match):
-        stock = match.layers["norm"]
+    def __init__(self, stock: keras.layers.BatchNormalization):
         super().__init__(name=f"{stock.name}_fused")
         self.stock = stock
         self.built = True
 
     @staticmethod
-    def fits(match: Match) -> bool:
-        return len(match.input.shape) == 4
+    def fits(layer: keras.layers.Layer, shape: tuple) -> bool:
+        return len(shape) == 3
 
     def call(self, x: Any, training: bool = False) -> Any:
         import tensorflow as tf

@@ -121,16 +121,14 @@ class Shifted(keras.layers.Layer):
         },
     )
 
-    def __init__(self, match):
-        stock = match.layers["conv"]
+    def __init__(self, stock):
         super().__init__(name=f"{stock.name}_shifted", dtype=stock.dtype_policy)
         self.stock = stock
         self.built = True
 
     @staticmethod
-    def fits(match):
-        stock = match.layers["conv"]
-        return type(stock) is keras.layers.DepthwiseConv2D or stock.groups > 1
+    def fits(layer, shape):
+        return type(layer) is keras.layers.DepthwiseConv2D or layer.groups > 1
 
     def call(self, x):
         kernel = keras.ops.convert_to_tensor(self.stock.kernel)

@@ -92,12 +92,12 @@ def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
 
 def _singles(graph: Graph, kind: Any) -> dict[Any, tuple[Any, Any]]:
     """The same of single layers for which a `kind` may stand."""
-    return {
-        match.output._keras_history: (kind(match), match.input)
-        for pattern in kind.patterns
-        for match in graph.find(pattern)
-        if kind.fits(match)
-    }
+    replaced = {}
+    for match in (match for pattern in kind.patterns for match in graph.find(pattern)):
+        (layer,) = match.layers.values()
+        if kind.fits(layer, match.input.shape[1:]):
+            replaced[match.output._keras_history] = (kind(layer), match.input)
+    return replaced
 
 
 def fused(model: keras.Model) -> keras.Model:
