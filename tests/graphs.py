@@ -125,7 +125,7 @@ SETTINGS = {
     "gamma_regularizer": ["l2"],
     "kernel_constraint": ["non_neg"],
     "trainable": [False],
-    "dtype": ["float32", "mixed_bfloat16"],
+    "dtype": ["float64"],
 }
 OTHERS = {
     keras.layers.Add: [keras.layers.Subtract, keras.layers.Average, keras.layers.Maximum],

@@ -125,7 +125,7 @@ def agree(model, fast, x):
                 tape.watch(x)
                 answers = one(x, training=training)
                 loss = tf.reduce_sum(tf.cast(answers, "float32") ** 2)
-                loss += tf.add_n([tf.zeros(()), *one.losses])
+                loss += sum(tf.cast(part, "float32") for part in one.losses)
             gradients = tape.gradient(loss, [x, *weights], unconnected_gradients="zero")
             found.append([answers, loss, *gradients, *model.get_weights()])
         for own, other in zip(*found, strict=True):
@@ -137,7 +137,7 @@ def agree(model, fast, x):
 
 @pytest.mark.parametrize("kind", graphs.KINDS)
 @hypothesis.settings(
-    max_examples=50,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
