@@ -1,11 +1,11 @@
 """Small nets as lists of steps that a test can change: swap, rewire, share, reset."""
 
 import copy
+import functools
 from dataclasses import dataclass, field
 
 import keras
 import numpy as np
-from keras.src.ops.numpy import Split
 
 from tinyconv.nets import cifar10_tiny, tiniest
 
@@ -71,7 +71,8 @@ def build(steps, heads=()):
     return keras.Model(values[0][0], joined)
 
 
-def stock(kind):
+@functools.cache
+def stock_steps(kind):
     """The steps of a block of one kind, between a batch norm and another layer."""
     image = keras.Input(SHAPE)
     x = image
@@ -198,21 +199,9 @@ def changed(kind, draw, times):
     return build(steps, heads), done
 
 
-_STEPS: dict = {}
-
-
-def stock_steps(kind):
-    if kind not in _STEPS:
-        _STEPS[kind] = stock(kind)
-    return _STEPS[kind]
-
-
 def shake(model):
     """Give every weight a part in what the model does; variances stay positive."""
     rng = np.random.default_rng(0)
     for weight in model.weights:
         noise = 0.1 * rng.standard_normal(weight.shape)
         weight.assign(weight + (noise if weight.trainable else abs(noise)))
-
-
-__all__ = ["KINDS", "SHAPE", "Split", "build", "changed", "shake", "stock_steps"]

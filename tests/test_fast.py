@@ -159,6 +159,9 @@ def test_a_block_that_was_changed_is_never_fused_wrongly(kind, data):
     hypothesis.event(f"fused: {fast is not model}")
     if fast is not model:
         hypothesis.note(what)
+        chains = [layer.stock for layer in fast.layers if isinstance(layer, Fused)]
+        inside = {layer for blocks in chains for own in blocks for layer in own.values()}
+        assert not inside & {*fast.layers}  # computed once
         graphs.shake(model)
         agree(model, fast, x)
 
