@@ -1,18 +1,30 @@
 """The fast twin answers, learns and draws as the net that it stands for."""
 
 import math
+import random
+from collections import Counter
 
+import graphs
+import hypothesis
 import keras
 import numba
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import run
+from hypothesis import strategies
 
-from tinyconv import create_model
+from tinyconv import create_model, list_models
 from tinyconv.fast import kernels, tiles
+from tinyconv.fast import twin as twin_module
 from tinyconv.fast.batchnorm import OneBatchNorm
+from tinyconv.fast.bottleneck import Bottleneck
+from tinyconv.fast.downscale import Downscale
+from tinyconv.fast.gated import Gated
+from tinyconv.fast.grouped import Grouped
+from tinyconv.fast.norm import Norm
 from tinyconv.fast.twin import Fused, twin
+from tinyconv.graph import part
 
 FUSED = {"cifar10_tiny": 11, "cifar10_tiny_half": 11, "tiniest": 9}  # blocks
 CHAINS = {(32, 32): 1, (18, 12): 2}  # 9x6 pixels cannot be halved: that downscale is not fused
@@ -58,6 +70,158 @@ def test_same_answers_and_gradients(name, shape, training):
     for variable, stock, fused in zip(net.trainable_variables, *gradients, strict=True):
         limit = 1e-4 * abs(stock.numpy()).max()
         np.testing.assert_allclose(fused, stock, rtol=0, atol=limit, err_msg=variable.path)
+
+
+def fused_kinds(model):
+    """How many blocks of which kind the twin of a model has."""
+    layers = twin_module.fused(model).layers
+    blocks = [type(block) for layer in layers if isinstance(layer, Fused) for block in layer.blocks]
+    return Counter([*blocks, *(type(x) for x in layers if isinstance(x, OneBatchNorm))])
+
+
+WHOLE = {
+    "cifar10_tiny": {Norm: 1, Bottleneck: 8, Downscale: 2},
+    "cifar10_tiny_half": {Norm: 1, Bottleneck: 8, Downscale: 2},
+    "tiniest": {Norm: 2, Gated: 6, Grouped: 1},
+    "resnet20": {OneBatchNorm: 21},
+    "resnet32": {OneBatchNorm: 33},
+    "resnet44": {OneBatchNorm: 45},
+    "resnet56": {OneBatchNorm: 57},
+    "test_byobnet": {OneBatchNorm: 14},
+    "test_convnext": {Norm: 13},
+    "test_convnext2": {Norm: 8},
+    "test_convnext3": {Norm: 8},
+    "test_efficientnet": {OneBatchNorm: 13},
+    "test_efficientnet_ln": {Norm: 13},
+    "test_resnet": {OneBatchNorm: 15},
+}
+
+
+def test_each_net_that_ships_has_its_blocks_fused(tmp_path):
+    for name in list_models():
+        assert fused_kinds(create_model(name)) == WHOLE.get(name, {}), name
+    create_model("tiniest").save(tmp_path / "tiniest.keras")
+    loaded = keras.saving.load_model(tmp_path / "tiniest.keras")
+    assert fused_kinds(loaded) == WHOLE["tiniest"]
+
+
+@pytest.mark.parametrize("kind", graphs.KINDS)
+def test_a_block_is_fused_whatever_its_layers_are_called(kind):
+    names = {"batchnorm": OneBatchNorm, "norm": Norm, "grouped": Grouped, "gated": Gated}
+    names |= {"bottleneck": Bottleneck, "downscale": Downscale}
+    assert fused_kinds(graphs.build(graphs.stock_steps(kind))) == {names[kind]: 1}
+
+
+def agree(model, fast, x):
+    """Whether two models on the same variables answer and learn the same, and cost the same."""
+    before = [variable.numpy() for variable in model.variables]
+    for training in (False, True):
+        found = []
+        for one in (model, fast):
+            for variable, value in zip(model.variables, before, strict=True):
+                variable.assign(value)
+            weights = [v.value for v in model.trainable_variables]
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                answers = one(x, training=training)
+                loss = tf.reduce_sum(tf.cast(answers, "float32") ** 2)
+                loss += sum(tf.cast(part, "float32") for part in one.losses)
+            gradients = tape.gradient(loss, [x, *weights], unconnected_gradients="zero")
+            found.append([answers, loss, *gradients, *model.get_weights()])
+        for own, other in zip(*found, strict=True):
+            own, other = (np.asarray(a, np.float32) for a in (own, other))
+            largest = max(abs(np.asarray(a, np.float32)).max() for a in found[0][2:])
+            limit = 1e-4 * abs(own).max() + 1e-6 * largest
+            np.testing.assert_allclose(other, own, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("kind", graphs.KINDS)
+@hypothesis.settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(strategies.data())
+def test_a_block_that_was_changed_is_never_fused_wrongly(kind, data):
+    def draw(values):
+        return data.draw(strategies.sampled_from(values))
+
+    keras.utils.set_random_seed(0)
+    x = tf.constant(np.random.default_rng(1).standard_normal((2, *graphs.SHAPE)), tf.float32)
+    try:
+        model, what = graphs.changed(kind, draw, times=draw([1, 1, 1, 2]))
+        model(x, training=True)
+    except Exception:  # no such net
+        hypothesis.reject()
+    fast = twin_module.fused(model)
+    hypothesis.event(f"fused: {fast is not model}")
+    if fast is not model:
+        hypothesis.note(what)
+        chains = [layer.stock for layer in fast.layers if isinstance(layer, Fused)]
+        inside = {layer for blocks in chains for own in blocks for layer in own.values()}
+        assert not inside & {*fast.layers}  # computed once
+        graphs.shake(model)
+        agree(model, fast, x)
+
+
+def swapped_tiny():
+    """`cifar10_tiny` as a student has it who swaps the layer norm and GELU."""
+
+    def bottleneck(x, name):
+        y = keras.layers.DepthwiseConv2D(3, padding="same", name=f"{name}_dwconv")(x)
+        y = keras.layers.Activation("gelu", name=f"{name}_gelu")(y)
+        y = keras.layers.LayerNormalization(name=f"{name}_norm")(y)
+        y = keras.layers.Dropout(0.5, name=f"{name}_dropout")(y)
+        y = keras.layers.Dense(16, name=f"{name}_dense")(y)
+        y = keras.layers.DepthwiseConv2D(1, use_bias=False, name=f"{name}_scale")(y)
+        return keras.layers.Add(name=f"{name}_add")([x, y])
+
+    image = keras.Input((8, 8, 16))
+    x = bottleneck(bottleneck(image, "stage1_block1"), "stage1_block2")
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x), name="swapped")
+
+
+def test_layers_in_another_order_are_another_function():
+    net = swapped_tiny()
+    fast, x = twin(net), np.random.default_rng(0).standard_normal((2, 8, 8, 16))
+    np.testing.assert_allclose(fast(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+def twice_averaged(self, x, training=False, stock=OneBatchNorm.call):
+    y = stock(self, x, training)
+    return stock(self, x, training) if training else y
+
+
+@pytest.mark.parametrize("wrong", ["forward", "gradients", "pattern", "error", "norm"])
+def test_a_twin_that_is_wrong_is_not_used_and_a_line_says_so(wrong, monkeypatch, capsys):
+    """A fresh net: its layer scales of a millionth hide what a block does."""
+    net = create_model("resnet20" if wrong == "norm" else "cifar10_tiny_half")
+    stock = Bottleneck.gradients
+    if wrong == "forward":
+        monkeypatch.setattr(Bottleneck, "forward", lambda self, draws, x, prepared, y: y.fill(0))
+    elif wrong == "gradients":
+        monkeypatch.setattr(Bottleneck, "gradients", lambda *a: tuple(1.2 * g for g in stock(*a)))
+    elif wrong == "error":
+        monkeypatch.setattr(Bottleneck, "prepare", lambda *a: 1 / 0)
+    elif wrong == "norm":
+        monkeypatch.setattr(OneBatchNorm, "call", twice_averaged)
+    else:
+        loose = part(keras.layers.Activation, "norm", free="activation", activation="gelu")
+        monkeypatch.setattr(Bottleneck, "pattern", Bottleneck.pattern | {"gelu": loose})
+        for layer in net.layers:
+            if type(layer) is keras.layers.Activation:
+                layer.activation = keras.activations.relu
+    before = [variable.numpy().tobytes() for variable in net.variables]
+    state, drawn = random.getstate(), np.random.get_state()[1].tobytes()
+    assert twin(net) is net
+    said = capsys.readouterr().out
+    assert said.startswith(f"{net.name} runs layer by layer: its fused twin ")
+    assert said.count("\n") == 1
+    assert before == [variable.numpy().tobytes() for variable in net.variables]
+    assert state == random.getstate() and drawn == np.random.get_state()[1].tobytes()
+    assert {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)} <= {0.5}
 
 
 def test_norms_of_another_kind_are_left_alone():

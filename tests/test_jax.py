@@ -133,7 +133,7 @@ def compare(kind, size, channels, *args, **options):
     stock = kind(*args, bias_initializer="normal", **options)
     stock.build(x.shape)
     other = shifted.Shifted(stock)
-    assert shifted.Shifted.fits(stock)
+    assert shifted.Shifted.fits(stock, x.shape[1:])
     weights = [weight.value for weight in stock.weights]
 
     @partial(jax.jit, static_argnums=0)
@@ -154,7 +154,7 @@ compare(depthwise, size, 6, 1, use_bias=False)
 compare(depthwise, size, 6, 3, padding="same", depth_multiplier=4)
 compare(depthwise, size, 6, 7, padding="same", dilation_rate=3)
 compare(depthwise, size, 4, 3, strides=2, padding="valid", depth_multiplier=3)
-assert not shifted.Shifted.fits(conv(8, 3))
+assert not shifted.Shifted.fits(conv(8, 3), (7, 10, 3))
 for padding, stride in (("same", 1), ("valid", 2), ("same", 3)):
     compare(depthwise, size, 4, (3, 2), strides=stride, padding=padding, activation="relu")
     compare(conv, size, 12, 8, 4, strides=stride, padding=padding, groups=4)

@@ -28,10 +28,23 @@ from keras import ops
 
 from tinyconv import atomic
 from tinyconv.errors import InputError, unknown
+from tinyconv.graph import Graph, part
 
 CALIBRATION = 200  # images that show int8 the range of each activation
 CALLS = 100  # with one image each, to time
 EXPONENT = 2.5  # tanh(exp(2.5)) is one in float32
+WIDENING = part(
+    keras.layers.DepthwiseConv2D,
+    free="kernel_size strides padding depth_multiplier dilation_rate activation use_bias",
+    kernel_size=1,
+)
+ALIKE = (  # layers that treat every channel alike
+    part(keras.layers.LayerNormalization, free="epsilon center scale"),
+    part(keras.layers.Activation, free="activation", activation="linear"),
+    part(keras.layers.Dropout, free="rate noise_shape", rate=0),
+)
+KNOWN = ("linear", "relu", "relu6", "gelu", "silu", "tanh", "sigmoid", "elu", "exponential")
+LAST = part(keras.layers.Dense, free="units activation use_bias", units=1)
 Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> logits (N, classes)
 
 
@@ -225,21 +238,22 @@ def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
     That is for those followed by layers that treat every channel alike, and then a Dense, and for
     these. Channel `c * multiplier + j` moves to `j * channels + c`.
     """
-    alike = (keras.layers.LayerNormalization, keras.layers.Activation, keras.layers.Dropout)
+    found = Graph(model)
     orders: dict[str, np.ndarray] = {}
-    for first in model.layers:
-        if not isinstance(first, keras.layers.DepthwiseConv2D) or first.depth_multiplier == 1:
-            continue
+    for first in (node for node in found.nodes if WIDENING.fits(node)):
         chain = [first]
-        while isinstance(chain[-1], (keras.layers.DepthwiseConv2D, *alike)):
-            consumers = [node.operation for node in chain[-1]._outbound_nodes]
-            if len(consumers) != 1:
+        while not LAST.fits(chain[-1]):
+            follower = found.follower(chain[-1])
+            if follower is None or not any(own.fits(follower) for own in (*ALIKE, LAST)):
                 break
-            chain.append(consumers[0])
-        if isinstance(chain[-1], keras.layers.Dense):
-            channels, multiplier = first.output.shape[-1], first.depth_multiplier
-            order = np.arange(channels).reshape(-1, multiplier).T.ravel()
-            orders |= {layer.name: order for layer in chain}
+            chain.append(follower)
+        channels, multiplier = first.input_tensors[0].shape[-1], first.operation.depth_multiplier
+        wide = {node.outputs[0].shape[-1] for node in chain[:-1]} == {channels * multiplier}
+        functions = {getattr(node.operation, "activation", None) for node in chain[:-1]} - {None}
+        known = functions <= {*map(keras.activations.get, KNOWN)}
+        if multiplier > 1 and wide and known and LAST.fits(chain[-1]):
+            order = np.arange(channels * multiplier).reshape(channels, multiplier).T.ravel()
+            orders |= {node.operation.name: order for node in chain}
     return orders
 
 

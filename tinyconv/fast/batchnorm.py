@@ -4,9 +4,13 @@ from typing import Any
 
 import keras
 
+from tinyconv.graph import part
+
 
 class OneBatchNorm(keras.layers.Layer):
     """A stock batch norm over the channels of images; it owns nothing but this layer."""
+
+    patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon")},)
 
     def __init__(self, stock: keras.layers.BatchNormalization):
         super().__init__(name=f"{stock.name}_fused")
@@ -14,17 +18,8 @@ class OneBatchNorm(keras.layers.Layer):
         self.built = True
 
     @staticmethod
-    def fits(layer: keras.layers.Layer) -> bool:
-        return (
-            type(layer) is keras.layers.BatchNormalization
-            and isinstance(layer.input, keras.KerasTensor)  # with a mask, there are two
-            and len(layer.input.shape) == 4
-            and layer.axis in (-1, 3)
-            and layer.center
-            and layer.scale
-            and not layer.renorm
-            and layer.compute_dtype == "float32"
-        )
+    def fits(layer: keras.layers.Layer, shape: tuple) -> bool:
+        return len(shape) == 3
 
     def call(self, x: Any, training: bool = False) -> Any:
         import tensorflow as tf

@@ -2,45 +2,44 @@
 
 from typing import Any
 
+import keras
 import numpy as np
+
+from tinyconv.graph import Part, part
 
 Arrays = tuple[Any, ...]
 
 
-def over_channels(norm: Any) -> bool:
-    """Whether a layer is a layer norm over the channels of images, with gamma and beta."""
-    return bool(
-        type(norm).__name__ == "LayerNormalization"
-        and len(norm.input.shape) == 4
-        and norm.axis in (-1, 3, [-1], [3])
-        and norm.center
-        and norm.scale
-    )
+def dense(source: str) -> Part:
+    """A Dense layer with a bias and without an activation."""
+    return part(keras.layers.Dense, source, free="units", units=1)
 
 
-def linear(*layers: Any) -> bool:
-    """Whether layers add a bias to their products and do nothing else."""
-    return all(layer.use_bias and layer.activation.__name__ == "linear" for layer in layers)
+def layer_norm(source: str) -> Part:
+    """A layer norm over the channels, with gamma and beta."""
+    return part(keras.layers.LayerNormalization, source, free="epsilon")
 
 
 class Block:
     """Layers of a net as one function of a few images (B, H, W, C) in float32, on one thread.
 
-    `roles` are the suffixes of the layers' names, from first to last. `weights` says which arrays
-    the methods take, in which order; they are shaped as Keras has them. `draws` are the index of
-    the first image in its batch, the seed of the batch's dropout, and whether there is any.
+    `pattern` has the layers by role, the last of which puts out what the block does. `weights` says
+    which arrays the methods take, by role and in which order; they are shaped as Keras has them.
+    `draws` are the index of the first image in its batch, the seed of the batch's dropout, and
+    whether there is any.
     """
 
-    roles: tuple[str, ...]
+    pattern: dict[str, Part]
     weights: tuple[tuple[str, str], ...]
 
     def __init__(self, layers: dict):
         """Of `layers` by role, which fit."""
 
     @staticmethod
-    def fits(layers: dict) -> bool:
-        """Whether layers of these roles are exactly what is fused here."""
-        raise NotImplementedError
+    def fits(layers: dict, shape: tuple[int, ...]) -> bool:
+        """Whether layers in this pattern, on images of `shape` (H, W, C), are what is fused here:
+        what a pattern cannot say."""
+        return True
 
     def output_shape(self, shape: tuple[int, ...], *weights: np.ndarray) -> tuple[int, ...]:
         """The output's shape for images of `shape`."""

@@ -6,9 +6,10 @@ eight times as much memory as the input, never leave the cache: the backward pas
 Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and in Keras as (C, M).
 """
 
+import keras
 import numpy as np
 
-from tinyconv.fast.block import Block, linear, over_channels
+from tinyconv.fast.block import Block, dense, layer_norm
 from tinyconv.fast.kernels import (
     PIXELS,
     F,
@@ -24,8 +25,10 @@ from tinyconv.fast.kernels import (
     twice_cdf,
 )
 from tinyconv.fast.tiles import LANES, tile
+from tinyconv.graph import INPUT, part
 
 PIXELS_A_TILE = 4
+RATES = (0, 0.5)  # of dropout
 TAPS = [(a, b) for a in range(3) for b in range(3)]
 
 
@@ -249,10 +252,25 @@ def backward(
         convolve_gradient_x(back, kernel, dx[image])
 
 
+PATTERN = {
+    "dwconv": part(
+        keras.layers.DepthwiseConv2D, free="depth_multiplier", kernel_size=3, padding="same"
+    ),
+    "norm": layer_norm("dwconv"),
+    "gelu": part(keras.layers.Activation, "norm", activation="gelu"),
+    "dropout": part(keras.layers.Dropout, "gelu", free="rate", rate=0),
+    "dense": dense("dropout"),
+    "scale": part(
+        keras.layers.DepthwiseConv2D, "dense", free="padding", kernel_size=1, use_bias=False
+    ),
+    "add": part(keras.layers.Add, INPUT, "scale"),
+}
+
+
 class Bottleneck(Block):
     """The fused block."""
 
-    roles = ("dwconv", "norm", "gelu", "dropout", "dense", "scale", "add")
+    pattern = PATTERN
     weights = (
         ("dwconv", "kernel"),
         ("dwconv", "bias"),
@@ -267,20 +285,12 @@ class Bottleneck(Block):
         self.epsilon = F(layers["norm"].epsilon)
 
     @staticmethod
-    def fits(layers):
-        """Whether layers of these roles are exactly what is fused here."""
-        dwconv, dense, dropout = layers["dwconv"], layers["dense"], layers["dropout"]
+    def fits(layers, shape):
+        channels = shape[-1]
         return (
-            dwconv.kernel_size == (3, 3)
-            and dwconv.strides == dwconv.dilation_rate == (1, 1)
-            and dwconv.padding == "same"
-            and linear(dwconv, dense)
-            and dwconv.input.shape[-1] % LANES == 0
-            and over_channels(layers["norm"])
-            and dropout.rate in (0, 0.5)
-            and dropout.noise_shape is None
-            and layers["gelu"].activation.__name__ == "gelu"
-            and layers["scale"].kernel_size == (1, 1)
+            channels % LANES == 0
+            and layers["dense"].units == channels
+            and layers["dropout"].rate in RATES
         )
 
     @staticmethod

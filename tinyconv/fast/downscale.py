@@ -6,10 +6,12 @@ cache, and the backward pass makes it anew.
 Shapes: image (H, W, C) to (H / 2, W / 2, D), H and W even.
 """
 
+import keras
 import numpy as np
 
-from tinyconv.fast.block import Block, linear, over_channels
+from tinyconv.fast.block import Block, dense, layer_norm
 from tinyconv.fast.kernels import PIXELS, F, compiled, normalize, normalize_gradient
+from tinyconv.graph import INPUT, part
 
 
 @compiled
@@ -103,27 +105,26 @@ def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta)
             np.dot(wide, back, target)
 
 
+PATTERN = {
+    "dense": dense(INPUT),
+    "pool": part(keras.layers.MaxPooling2D, "dense"),
+    "norm": layer_norm("pool"),
+}
+
+
 class Downscale(Block):
     """Dense, 2x2 max pool and layer norm."""
 
-    roles = ("dense", "pool", "norm")
+    pattern = PATTERN
     weights = (("dense", "kernel"), ("dense", "bias"), ("norm", "gamma"), ("norm", "beta"))
 
     def __init__(self, layers):
         self.epsilon = F(layers["norm"].epsilon)
 
     @staticmethod
-    def fits(layers):
-        """Whether layers of these roles are exactly what is fused here."""
-        pool = layers["pool"]
-        return (
-            type(pool).__name__ == "MaxPooling2D"
-            and pool.pool_size == pool.strides == (2, 2)
-            and pool.padding == "valid"
-            and linear(layers["dense"])
-            and over_channels(layers["norm"])
-            and pool.input.shape[1] % 2 == pool.input.shape[2] % 2 == 0
-        )
+    def fits(layers, shape):
+        height, width, _ = shape
+        return height % 2 == width % 2 == 0 and layers["dense"].units > 1  # of one, all is rounding
 
     def output_shape(self, shape, w, *weights):
         batch, height, width, _ = shape

@@ -9,11 +9,14 @@ are L = W * D numbers long, and as many as H, each rounded up to what tiles take
 affine part is a part of the weights of the dense layer after it.
 """
 
+import keras
 import numpy as np
+from keras.src.ops.numpy import Split
 
-from tinyconv.fast.block import Block, linear, over_channels
+from tinyconv.fast.block import Block, dense, layer_norm
 from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize_gradient, tanh
 from tinyconv.fast.tiles import LANES, tile
+from tinyconv.graph import part
 
 HIGHEST = F(2.0668)  # tanh of e to the power of this, 7.9, is one but for 3e-7
 ROWS = 4  # of output whose sums a tile holds
@@ -290,10 +293,32 @@ def backward(
                         dx[image, h, w, (view + 1) * depth + c] += views[view, h, w * depth + c]
 
 
+PATTERN = {
+    "scale": part(keras.layers.DepthwiseConv2D, free="padding", kernel_size=1, use_bias=False),
+    "quarters": part(Split, indices_or_sections=4, axis=-1),
+    "dwconv3": part(keras.layers.DepthwiseConv2D, "quarters:1", kernel_size=3, padding="same"),
+    "dwconv7": part(keras.layers.DepthwiseConv2D, "quarters:2", kernel_size=7, padding="same"),
+    "pad": part(keras.layers.ZeroPadding2D, "quarters:3", padding=1),
+    "blur": part(keras.layers.AveragePooling2D, "pad", pool_size=3, strides=1),
+    "dwconv19": part(
+        keras.layers.DepthwiseConv2D, "blur", kernel_size=7, padding="same", dilation_rate=3
+    ),
+    "concat": part(keras.layers.Concatenate, "quarters", "dwconv3", "dwconv7", "dwconv19"),
+    "norm": layer_norm("concat"),
+    "expand": dense("norm"),
+    "halves": part(Split, "expand", indices_or_sections=2, axis=-1),
+    "exp": part(keras.layers.Activation, "halves", activation="exponential"),
+    "tanh": part(keras.layers.Activation, "exp", activation="tanh"),
+    "gate": part(keras.layers.Multiply, "tanh", "halves", "halves:1"),
+    "project": dense("gate"),
+    "add": part(keras.layers.Add, "scale", "project"),
+}
+
+
 class Gated(Block):
     """The fused block."""
 
-    roles = ("scale", "dwconv3", "dwconv7", "dwconv19", "norm", "expand", "project", "add")
+    pattern = PATTERN
     weights = (
         ("dwconv3", "kernel"),
         ("dwconv3", "bias"),
@@ -314,16 +339,9 @@ class Gated(Block):
         self.epsilon = F(layers["norm"].epsilon)
 
     @staticmethod
-    def fits(layers):
-        """Whether layers of these roles are exactly what is fused here."""
-        convs = [layers[f"dwconv{n}"] for n in (3, 7, 19)]
-        return (
-            [conv.kernel_size for conv in convs] == [(3, 3), (7, 7), (7, 7)]
-            and [conv.dilation_rate for conv in convs] == [(1, 1), (1, 1), (3, 3)]
-            and all(conv.padding == "same" and conv.strides == (1, 1) for conv in convs)
-            and linear(*convs, layers["expand"], layers["project"])
-            and over_channels(layers["norm"])
-        )
+    def fits(layers, shape):
+        channels = shape[-1]
+        return layers["expand"].units == 2 * channels and layers["project"].units == channels
 
     @staticmethod
     def _inner(width, k3, b3, k7, b7, k19, b19, gamma, beta, expand, expand_bias):

@@ -4,11 +4,13 @@ Shapes: image (H, W, G * I) to (H / 2, W / 2, G * O), G groups of I channels in 
 groups lie innermost, (H + 2, W + 2, I, G): what is done to one group is done to all at once.
 """
 
+import keras
 import numpy as np
 
-from tinyconv.fast.block import Block, linear
+from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F, compiled
 from tinyconv.fast.tiles import LANES, tile
+from tinyconv.graph import part
 
 PIXELS_A_TILE = 4
 
@@ -95,27 +97,31 @@ def backward(x, kernel, dy, dx, dkernel, dbias):
                         dx[image, h, w, g * inner + i] = back[h + 1, w + 1, i, g]
 
 
+PATTERN = {
+    "pad": part(keras.layers.ZeroPadding2D, padding=1),
+    "conv": part(
+        keras.layers.Conv2D,
+        "pad",
+        free="filters groups",
+        filters=1,
+        kernel_size=4,
+        strides=2,
+    ),
+}
+
+
 class Grouped(Block):
     """Zero padding by one pixel and the convolution."""
 
-    roles = ("pad", "conv")
+    pattern = PATTERN
     weights = (("conv", "kernel"), ("conv", "bias"))
 
     def __init__(self, layers):
         self.groups = layers["conv"].groups
 
     @staticmethod
-    def fits(layers):
-        """Whether layers of these roles are exactly what is fused here."""
-        pad, conv = layers["pad"], layers["conv"]
-        return (
-            pad.padding == ((1, 1), (1, 1))
-            and conv.kernel_size == (4, 4)
-            and conv.strides == (2, 2)
-            and conv.groups % LANES == 0
-            and conv.padding == "valid"
-            and linear(conv)
-        )
+    def fits(layers, shape):
+        return layers["conv"].groups % LANES == 0
 
     def output_shape(self, shape, kernel, bias):
         batch, height, width, _ = shape

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tinyconv.fast.block import Block, over_channels
+from tinyconv.fast.block import Block, layer_norm
 from tinyconv.fast.kernels import F, compiled, normalize, normalize_gradient
+from tinyconv.graph import INPUT
 
 
 @compiled
@@ -32,19 +33,21 @@ def backward(rows, epsilon, gamma, dy, dx, dgamma, dbeta):
         normalize_gradient(dx[p], normal[0], inverse[0])
 
 
+PATTERN = {"norm": layer_norm(INPUT)}
+
+
 class Norm(Block):
     """Layer norm of images."""
 
-    roles = ("norm",)
+    pattern = PATTERN
     weights = (("norm", "gamma"), ("norm", "beta"))
 
     def __init__(self, layers):
         self.epsilon = F(layers["norm"].epsilon)
 
     @staticmethod
-    def fits(layers):
-        """Whether it is a layer norm over the channels of images."""
-        return over_channels(layers["norm"])
+    def fits(layers, shape):
+        return shape[-1] > 1  # of one channel, what is left is rounding
 
     def forward(self, draws, x, prepared, y):
         rows, out = (a.reshape(-1, a.shape[-1]) for a in (x, y))

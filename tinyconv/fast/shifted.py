@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from tinyconv.graph import part
+
 
 def _places(kernel):
     return ((a, b) for a in range(kernel.shape[0]) for b in range(kernel.shape[1]))
@@ -100,8 +102,24 @@ def _apply(layer, x, kernel):
     return jnp.swapaxes(y, -1, -2).reshape(*y.shape[:3], -1).astype(x.dtype)
 
 
+FREE = "kernel_size strides padding dilation_rate use_bias activation dtype"
+
+
 class Shifted(keras.layers.Layer):
     """A stock depthwise or grouped convolution, computed so; it owns nothing but this layer."""
+
+    patterns = (
+        {
+            "conv": part(
+                keras.layers.DepthwiseConv2D, free=f"{FREE} depth_multiplier", kernel_size=1
+            )
+        },
+        {
+            "conv": part(
+                keras.layers.Conv2D, free=f"{FREE} filters groups", filters=1, kernel_size=1
+            )
+        },
+    )
 
     def __init__(self, stock):
         super().__init__(name=f"{stock.name}_shifted", dtype=stock.dtype_policy)
@@ -109,10 +127,8 @@ class Shifted(keras.layers.Layer):
         self.built = True
 
     @staticmethod
-    def fits(layer):
-        return type(layer) is keras.layers.DepthwiseConv2D or (
-            type(layer) is keras.layers.Conv2D and layer.groups > 1
-        )
+    def fits(layer, shape):
+        return type(layer) is keras.layers.DepthwiseConv2D or layer.groups > 1
 
     def call(self, x):
         kernel = keras.ops.convert_to_tensor(self.stock.kernel)

@@ -1,10 +1,10 @@
 """The fast twin of a net: the same weights, with chains of blocks as one operation."""
 
-import itertools
 from typing import Any
 
 import keras
 
+from tinyconv.fast import proof
 from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
 from tinyconv.fast.chain import Chain
@@ -12,6 +12,7 @@ from tinyconv.fast.downscale import Downscale
 from tinyconv.fast.gated import Gated
 from tinyconv.fast.grouped import Grouped
 from tinyconv.fast.norm import Norm
+from tinyconv.graph import Graph
 
 BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
 
@@ -19,15 +20,16 @@ BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
 class Fused(keras.layers.Layer):
     """Stock layers, by role and `block` after block, as one chain; it owns nothing but them."""
 
-    def __init__(self, parts, name):
-        super().__init__(name=name)
-        self.blocks = [block(layers) for block, layers in parts]
+    def __init__(self, parts):
+        _, last = parts[-1]
+        super().__init__(name=f"{last.nodes[list(last.nodes)[-1]].operation.name}_fused")
+        self.blocks = [block(match.layers) for block, match in parts]
         self.stock = [
-            {role: layer for role, layer in layers.items() if layer.weights} for _, layers in parts
+            {role: layer for role, layer in match.layers.items() if _has_weights(layer)}
+            for _, match in parts
         ]
-        self.dropout = [layers.get("dropout") for _, layers in parts]
-        block, layers = parts[-1]
-        self.shape = layers[block.roles[-1]].output.shape
+        self.dropout = [match.layers.get("dropout") for _, match in parts]
+        self.shape = last.output.shape
         self.built = True
 
     def call(self, x, training=False):
@@ -49,44 +51,85 @@ class Fused(keras.layers.Layer):
         return (input_shape[0], *self.shape[1:])
 
 
-def _used_once(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if len(layer._inbound_nodes) == 1]
+def _has_weights(operation: Any) -> bool:
+    return isinstance(operation, keras.layers.Layer) and bool(operation.weights)
 
 
-def _fused(model: keras.Model) -> tuple[dict, dict]:
-    """Layer name -> what stands for it, and -> what it takes: chains by their last layer."""
-    layers = {layer.name: layer for layer in _used_once(model)}
-    chains: dict[str, list] = {}
-    taken: set[keras.layers.Layer] = set()
-    for block, layer in itertools.product(BLOCKS, layers.values()):
-        prefix = layer.name.removesuffix(block.roles[-1])
-        own = {role: layers[prefix + role] for role in block.roles if prefix + role in layers}
-        whole = len(own) == len(block.roles)
-        whole &= all(layer.compute_dtype == "float32" for layer in own.values())
-        if whole and not taken & {*own.values()} and block.fits(own):
-            chains[layer.name] = [(block, own)]
-            taken |= {*own.values()}
-    for name in [layer.name for layer in model.layers if layer.name in chains]:
-        block, own = chains[name][0]
-        before = own[block.roles[0]].input._keras_history.operation
-        if before.name in chains:
-            chains[name] = chains.pop(before.name) + chains[name]
-    fused = {name: Fused(parts, f"{name}_fused") for name, parts in chains.items()}
-    sources = {name: parts[0][1][parts[0][0].roles[0]].input for name, parts in chains.items()}
-    norms, inputs = _singles(model, OneBatchNorm)
-    return fused | norms, sources | inputs
+def _chains(graph: Graph) -> list[list[tuple]]:
+    """(block, match) of each chain: each block alone takes what the one before puts out."""
+    found: dict[Any, tuple] = {}
+    taken: set[Any] = set()
+    for block in BLOCKS:
+        for match in graph.find(block.pattern):
+            shape, own = match.input.shape[1:], set(match.nodes.values())
+            images = len(shape) == 3 and None not in shape
+            if images and not taken & own and block.fits(match.layers, shape):
+                found[match.output._keras_history] = (block, match)
+                taken |= own
+    chains: dict[Any, list] = {}  # by the output of each
+    for node in graph.nodes:
+        for output in (tensor._keras_history for tensor in node.outputs):
+            if output in found:
+                _, match = found[output]
+                alone = graph.within({*match.nodes.values()}, [match.input])
+                chain = chains.pop(match.input._keras_history, []) if alone else []
+                chains[output] = [*chain, found[output]]
+    return list(chains.values())
 
 
-def _shifted(model: keras.Model) -> tuple[dict, dict]:
-    from tinyconv.fast.shifted import Shifted
+def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
+    """What stands for a tensor of a model, by its history, and of which tensor it is made."""
+    if keras.backend.backend() == "jax":
+        from tinyconv.fast.shifted import Shifted
 
-    return _singles(model, Shifted)
+        return _singles(graph, Shifted)
+    chains = {
+        chain[-1][1].output._keras_history: (Fused(chain), chain[0][1].input)
+        for chain in _chains(graph)
+    }
+    return chains | _singles(graph, OneBatchNorm)
 
 
-def _singles(model: keras.Model, kind: Any) -> tuple[dict, dict]:
+def _singles(graph: Graph, kind: Any) -> dict[Any, tuple[Any, Any]]:
     """The same of single layers for which a `kind` may stand."""
-    layers = [layer for layer in _used_once(model) if kind.fits(layer)]
-    return {x.name: kind(x) for x in layers}, {x.name: x.input for x in layers}
+    replaced = {}
+    for match in (match for pattern in kind.patterns for match in graph.find(pattern)):
+        (layer,) = match.layers.values()
+        if kind.fits(layer, match.input.shape[1:]):
+            replaced[match.output._keras_history] = (kind(layer), match.input)
+    return replaced
+
+
+def fused(model: keras.Model) -> keras.Model:
+    """The twin of a model, not yet tried; `model` itself if there is nothing to replace."""
+    ends = (getattr(model, end, None) for end in ("input", "output"))
+    stock = type(model).__module__.startswith("keras.")  # what a subclass does, nobody knows
+    if not stock or not all(isinstance(end, keras.KerasTensor) for end in ends):
+        return model
+    replaced = _replaced(Graph(model))
+    if not replaced:
+        return model
+    done = {model.input._keras_history: model.input}
+
+    def value(tensor):
+        """What stands for `tensor` of the model in its twin."""
+        history = tensor._keras_history
+        if history not in done:
+            if history in replaced:
+                layer, source = replaced[history]
+                done[history] = layer(value(source))
+            else:
+                arguments = history.operation._inbound_nodes[history.node_index].arguments
+                args, kwargs = keras.tree.map_structure(
+                    lambda a: value(a) if isinstance(a, keras.KerasTensor) else a,
+                    (arguments.args, arguments.kwargs),
+                )
+                outputs = keras.tree.flatten(history.operation(*args, **kwargs))
+                for index, output in enumerate(outputs):
+                    done[history._replace(tensor_index=index)] = output
+        return done[history]
+
+    return keras.Model(model.input, value(model.output), name=model.name)
 
 
 def twin(model: keras.Model) -> keras.Model:
@@ -94,30 +137,12 @@ def twin(model: keras.Model) -> keras.Model:
 
     Returns:
         A functional model that shares every weight with `model` and answers the same within 1e-5;
-        `model` itself if it has no such layers, or more than a tensor on either end.
+        `model` itself if it has no such layers, or more than a tensor on either end, or if the
+        twin, asked about noise, answered or learned otherwise: that is printed.
     """
-    ends = (getattr(model, end, None) for end in ("input", "output"))
-    if not all(isinstance(end, keras.KerasTensor) for end in ends):
+    fast = fused(model)
+    fault = proof.fault(model, fast) if fast is not model else None
+    if fault:
+        print(f"{model.name} runs layer by layer: its fused twin {fault}.", flush=True)
         return model
-    fused, sources = _shifted(model) if keras.backend.backend() == "jax" else _fused(model)
-    if not fused:
-        return model
-    done = {id(model.input): model.input}
-
-    def value(tensor):
-        """What stands for `tensor` of the model in its twin."""
-        if id(tensor) not in done:
-            operation, node, index = tensor._keras_history
-            if operation.name in fused:
-                outputs = fused[operation.name](value(sources[operation.name]))
-            else:
-                arguments = operation._inbound_nodes[node].arguments
-                args, kwargs = keras.tree.map_structure(
-                    lambda a: value(a) if isinstance(a, keras.KerasTensor) else a,
-                    (arguments.args, arguments.kwargs),
-                )
-                outputs = operation(*args, **kwargs)
-            done[id(tensor)] = keras.tree.flatten(outputs)[index]
-        return done[id(tensor)]
-
-    return keras.Model(model.input, value(model.output), name=model.name)
+    return fast
