@@ -212,7 +212,7 @@ def evaluate(args: argparse.Namespace) -> None:
     classes = model.output_shape[-1]
     if classes != len(names):
         raise InputError(f"{args.model} has {classes} classes, but {spec} has {len(names)}.")
-    fast = twin(model) if Devices().can_fuse(mixed=False) else model
+    fast = twin(model, training=False) if Devices().can_fuse(mixed=False) else model
     found = report.evaluate(fast, split, probabilities=opened.probabilities)
     print(f"\n{what}\n{found.text(names)}")
 

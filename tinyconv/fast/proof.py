@@ -5,6 +5,7 @@ at zero. No variable changes: inside a `StatelessScope` they only seem to.
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +25,29 @@ ROUNDING = 1e-4  # what is less is nothing, as a share of the norm of the larges
 Values = dict[int, tuple[keras.Variable, Any]]  # what variables seem to be, by their id
 
 
-def fault(net: keras.Model, twin: keras.Model) -> str | None:
-    """What is wrong with a twin, in words that follow its name; None if it does as the net does."""
+_known: dict[tuple[str, bool], str | None] = {}  # faults, by the configuration of the net
+
+
+def fault(net: keras.Model, twin: keras.Model, training: bool = True) -> str | None:
+    """What is wrong with the twin of a net: the predicate of a sentence, or None.
+
+    Nets of one configuration have twins of one kind, so each configuration is checked once.
+
+    Args:
+        net: the net.
+        twin: its twin.
+        training: check the answers, statistics and gradients of training, too.
+    """
+    try:
+        key = (json.dumps(net.get_config()), training)
+    except (TypeError, ValueError):  # a layer that cannot be written down
+        return _fault(net, twin, training)
+    if key not in _known:
+        _known[key] = _fault(net, twin, training)
+    return _known[key]
+
+
+def _fault(net: keras.Model, twin: keras.Model, training: bool) -> str | None:
     rng = np.random.default_rng(0)
     shape = (IMAGES, *(SIZE if length is None else length for length in net.input_shape[1:]))
     images = rng.integers(256, size=shape).astype(net.input.dtype)
@@ -35,7 +57,7 @@ def fault(net: keras.Model, twin: keras.Model) -> str | None:
         return "trains other weights"
     try:
         with _without_dropout(net):
-            for mode, ask in (("inference", _answer), ("training", _learn)):
+            for mode, ask in (("inference", _answer), ("training", _learn))[: 1 + training]:
                 own, other = (ask(net, model, values, images) for model in (net, twin))
                 found = _difference(own, other)
                 if found:

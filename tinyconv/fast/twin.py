@@ -132,8 +132,13 @@ def fused(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, value(model.output), name=model.name)
 
 
-def twin(model: keras.Model) -> keras.Model:
+def twin(model: keras.Model, training: bool = True) -> keras.Model:
     """`model` with what can be fused, or under JAX shifted, on the same variables.
+
+    Args:
+        model: a functional model.
+        training: whether the twin will be trained. Otherwise its inference alone is checked, and no
+            backward pass is compiled.
 
     Returns:
         A functional model that shares every weight with `model` and answers the same within 1e-5;
@@ -141,7 +146,7 @@ def twin(model: keras.Model) -> keras.Model:
         twin, asked about noise, answered or learned otherwise: that is printed.
     """
     fast = fused(model)
-    fault = proof.fault(model, fast) if fast is not model else None
+    fault = proof.fault(model, fast, training) if fast is not model else None
     if fault:
         print(f"{model.name} runs layer by layer: its fused twin {fault}.", flush=True)
         return model
