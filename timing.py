@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tinyconv import cli, originals, registry, terminal
+from tinyconv import __version__, cli, originals, registry, terminal
 from tinyconv.errors import InputError
 
 PEERS = ("keras", "torch", "compiled")
@@ -12,7 +12,7 @@ PEERS = ("keras", "torch", "compiled")
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_version(parser)
+    parser.add_argument("--version", action="version", version=f"tinyconv {__version__}")
     add = parser.add_argument
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
     add("-b", "--batch", type=int, nargs="+", default=[32, 128], help="images per step (32 128)")

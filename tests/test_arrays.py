@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import colours
 
-import train
 from tinyconv import cli, create_model, data
 from tinyconv.errors import InputError
 
@@ -261,21 +260,26 @@ def test_labels_that_are_unclear_are_refused(case, load):
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
+def train(*arguments):
+    args = cli.parse(["train", *arguments])
+    args.main(args)
+
+
 def test_a_run_keeps_its_range(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     changed = {"x_train": X / 127.5 - 1, "x_test": X[:12] / 127.5 - 1}
     np.savez("signed.npz", **changed, y_train=Y, y_test=Y[:12])
     given = ["--data", "signed.npz", "--model", "resnet20", "--epoch", "1", "--batch", "12"]
     with pytest.raises(InputError, match="give --data-range -1 1"):
-        train.main(train.parse(given))
+        train(*given)
     assert list(tmp_path.glob("models/*-*")) == []
-    train.main(train.parse([*given, "--data-range", "-1", "1"]))
+    train(*given, "--data-range", "-1", "1")
     (run,) = tmp_path.glob("models/*-*")
-    train.main(train.parse(["--resume", str(run), "--epoch", "2"]))
+    train("--resume", str(run), "--epoch", "2")
     report = json.loads((run / "report.json").read_text())
     assert report["epochs"] == 2 and report["run"]["data_range"] == [-1, 1]
     with pytest.raises(InputError, match=r"^--data-range cannot change on --resume"):
-        train.main(train.parse(["--resume", str(run), "--data-range", "0", "1"]))
+        train("--resume", str(run), "--data-range", "0", "1")
     capsys.readouterr()
     args = cli.parse(["evaluate", str(run / "model.keras")])
     args.main(args)

@@ -15,7 +15,6 @@ from conftest import ROOT, run
 from PIL import Image
 
 import timing
-import train
 from tinyconv import cli, create_model, data, plots, registry, weights
 from tinyconv.errors import InputError
 
@@ -45,11 +44,11 @@ def command(main, *arguments):
 
 def training(*arguments):
     given = ("--data", "NPZ", "--epoch", "1", "--out", "PLACE", *arguments)
-    return command(lambda given: train.main(train.parse(given)), *given)
+    return tool("train", *given)
 
 
 def resuming(*arguments):
-    return command(lambda given: train.main(train.parse(given)), "--resume", *arguments)
+    return tool("train", "--resume", *arguments)
 
 
 def timed(*arguments):
@@ -315,7 +314,7 @@ REFUSED = {
         tool("export", "NET", "--to", "savedmodel", "--data", "gone"),
         "Unknown data 'gone'",
     ),
-    "no command": (tool("train"), "invalid choice: 'train'"),
+    "no command": (tool("trian"), "invalid choice: 'trian'"),
     "convert nothing": (tool("convert", "tiniest", "gone.pt", "x.keras"), "no file gone.pt."),
     "convert an unknown net": (tool("convert", "tiny", "x.pt", "x.keras"), "Unknown net 'tiny'"),
     "convert into /proc": (

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from tinyconv import devices, hosts, registry, training
+from tinyconv import devices, hosts, registry
 from tinyconv.errors import InputError
+from tinyconv.training.train import train
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="stand-ins for TensorFlow's"
@@ -72,21 +73,18 @@ def test_no_tpu_is_one_sentence(cloud):
     )
 
 
-def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(
-    cloud, npz, tmp_path, monkeypatch
-):
+def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, npz, tmp_path):
     seen = {}
 
-    class Watch(training._Recorder):
+    class Watch(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             seen["dtypes"] = {layer.compute_dtype for layer in self.model.layers[1:-1]}
             seen["last"] = self.model.layers[-1].compute_dtype
             seen["steps_per_execution"] = self.model.steps_per_execution
-            seen["steps"] = len(self.training.batches)
+            seen["steps"] = self.params["steps"]
 
-    monkeypatch.setattr(training, "_Recorder", Watch)
-    run = training.Run("resnet20", str(npz), "digits", 2, 5, True, tpu="us-central2-b/node-1")
-    folder = training.train(run, tmp_path)
+    options = {"epochs": 2, "batch_size": 5, "tpu": "us-central2-b/node-1", "callbacks": [Watch()]}
+    folder = train("resnet20", npz, recipe="digits", out=tmp_path, **options)
     assert cloud == [("node-1", "us-central2-b")]
     assert seen == {"dtypes": {"bfloat16"}, "last": "float32", "steps_per_execution": 9, "steps": 9}
     facts = json.loads((folder / "report.json").read_text())

@@ -14,9 +14,10 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from tinyconv import cli, data, predict, training
+from tinyconv import cli, data, prediction
 from tinyconv.data import files, folders, layout, splits
 from tinyconv.errors import InputError
+from tinyconv.training.train import train
 
 SIZE = (32, 32)
 COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
@@ -199,7 +200,7 @@ def test_hidden_folders_and_those_of_systems_hold_no_images(tmp_path, capsys):
     os.mkfifo(folder / "blue" / "pipe.png")
     assert load(folder).counts() == {"train": 20, "holdout": 0, "test": 4}
     assert "skipped" not in capsys.readouterr().err
-    assert len(predict.find([str(folder)])) == 24
+    assert len(prediction.image_files([str(folder)])) == 24
 
 
 def test_all_endings_of_pillow_are_images_and_what_is_skipped_is_counted(tmp_path, capsys):
@@ -217,7 +218,7 @@ def test_all_endings_of_pillow_are_images_and_what_is_skipped_is_counted(tmp_pat
         "ending, 1 .txt (install pillow-heif to read HEIC)\n"
     )
     assert said in capsys.readouterr().err
-    assert len(predict.find([str(folder / "red"), str(folder / "blue" / "1.png")])) == 23
+    assert len(prediction.image_files([str(folder / "red"), str(folder / "blue" / "1.png")])) == 23
     said = f"{folder / 'red'}: 20 files skipped: 20 .HEIC (install pillow-heif to read HEIC)\n"
     assert capsys.readouterr().err == said
 
@@ -445,8 +446,8 @@ def test_evaluate_refuses_classes_that_the_model_does_not_know(run, tmp_path, ca
 
 def test_a_run_says_that_it_was_validated_on_val(tmp_path):
     folder = split(tmp_path / "photos", "train", "val")
-    run = training.Run("test_vit", str(folder), "digits", 1, 8, False)
-    out = training.train(run, tmp_path / "runs")
+    options = {"recipe": "digits", "epochs": 1, "batch_size": 8, "augment": False}
+    out = train("test_vit", folder, out=tmp_path / "runs", **options)
     facts = json.loads((out / "report.json").read_text())
     assert facts["validation"] == "val" and facts["test"]["images"] == 24
     table = (out / "report.txt").read_text().split("\n\n")[1]

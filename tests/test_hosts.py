@@ -14,24 +14,25 @@ from tinyconv.errors import InputError
 GENTLE = """
 import sys, time
 import numpy as np
-import train
-from tinyconv import cli, recipes, training
+from dataclasses import replace
+import keras
+from tinyconv import cli, recipes
+from tinyconv.training import train
 
-recipes.RECIPES["resnet"] = training.replace(recipes.RECIPES["resnet"], learning_rate=0.001)
+recipes.RECIPES["resnet"] = replace(recipes.RECIPES["resnet"], learning_rate=0.001)
 weights, hold, *arguments = sys.argv[1:]
 
-class Holding(training._StartEpoch):
+class Hold(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        super().on_epoch_begin(epoch, logs)
         if epoch == 1 and hold == "hold":
             time.sleep(600)
 
-def finish(self, history, status, finish=training._Training._finish):
-    np.savez(weights, *self.net.get_weights())
-    finish(self, history, status)
+def fit(trainer, folder, done, callbacks, fit=train._train):
+    fit(trainer, folder, done, [Hold()])
+    np.savez(weights, *trainer.net.get_weights())
 
-training._StartEpoch, training._Training._finish = Holding, finish
-cli.run(lambda: train.main(train.parse(arguments)))
+train._train = fit
+cli.main(["train", *arguments])
 """
 
 

@@ -26,38 +26,41 @@ sys.meta_path.insert(0, NoTensorFlow())
 
 TRAIN = """
 import numpy as np
-import train
-from tinyconv import registry, training
+from tinyconv import cli, registry
+from tinyconv.training import train
 
 logits, *arguments = sys.argv[1:]
 
-def finish(self, history, status, finish=training._Training._finish):
-    finish(self, history, status)
-    model = registry.open_model(self.folder / "model.keras")
-    np.save(logits, model(self.dataset.test.images))
+def fit(trainer, folder, *others, fit=train._train):
+    fit(trainer, folder, *others)
+    model = registry.open_model(folder.path / "model.keras")
+    np.save(logits, model(trainer.dataset.test.images))
 
-training._Training._finish = finish
-train.main(train.parse(arguments))
+train._train = fit
+cli.main(["train", *arguments])
 assert "tensorflow" not in sys.modules
 """
 
 CHIPS = """
-import jax
-import train
-from tinyconv import training
+import jax, keras
+from tinyconv import cli
+from tinyconv.training import train
 
 cpus = jax.local_devices()
 jax.local_devices = lambda backend=None: cpus
 
-def start(self, *arguments, start=training._Recorder.on_epoch_begin):
-    start(self, *arguments)
-    assert {layer.compute_dtype for layer in self.model.layers[1:-1]} == {"bfloat16"}
-    assert self.model.layers[-1].compute_dtype == "float32"
-    assert len({x for v in self.model.weights for x in v.value.devices()}) == 2
-    assert self.model.steps_per_execution == len(self.training.batches) > 1
+class Watch(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        assert {layer.compute_dtype for layer in self.model.layers[1:-1]} == {"bfloat16"}
+        assert self.model.layers[-1].compute_dtype == "float32"
+        assert len({x for v in self.model.weights for x in v.value.devices()}) == 2
+        assert self.model.steps_per_execution == self.params["steps"] > 1
 
-training._Recorder.on_epoch_begin = start
-train.main(train.parse(sys.argv[1:]))
+def fit(trainer, folder, done, callbacks, fit=train._train):
+    fit(trainer, folder, done, [Watch()])
+
+train._train = fit
+cli.main(["train", *sys.argv[1:]])
 """
 
 

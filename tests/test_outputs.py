@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tinyconv import export, outputs, trained, training
+from tinyconv import export, outputs, trained
 from tinyconv.errors import InputError
+from tinyconv.training.head import with_head
 
 SHAPE = (8, 8, 3)
 ops, layers = keras.ops, keras.layers
@@ -164,11 +165,11 @@ def test_a_size_is_enough_for_eight_images_unlike_each_other():
 def test_training_takes_the_logits_below_a_softmax(case, capsys):
     net = PROBABILITIES[f"a {case}"]()
     known = trained.Trained(net, ("a", "b", "c"), None, probabilities=True)
-    kept = training._with_head(known, ("a", "b", "c"), "net.keras")
+    kept = with_head(known, ("a", "b", "c"), "net.keras")
     images = outputs.images(8, 8)
     np.testing.assert_allclose(ops.softmax(kept(images)), net(images), atol=1e-6)
     assert not np.allclose(ops.sum(kept(images), axis=1), 1)
-    new = training._with_head(known, ("a", "b"), "net.keras")
+    new = with_head(known, ("a", "b"), "net.keras")
     np.testing.assert_array_equal(new(images), np.zeros((8, 2)))
     left_out = "net.keras: its softmax is left out, for a model is trained on its logits\n"
     assert capsys.readouterr().out.count(left_out) == 2
@@ -179,7 +180,7 @@ def test_training_takes_no_other_probabilities(case):
     known = trained.Trained(PROBABILITIES[case](), ("a", "b", "c"), None, probabilities=True)
     for names in (known.class_names, ("a", "b")):
         with pytest.raises(InputError, match="puts out probabilities, and training needs logits"):
-            training._with_head(known, names, "net.keras")
+            with_head(known, names, "net.keras")
 
 
 @pytest.mark.parametrize("target", ["savedmodel", "litert", "onnx"])

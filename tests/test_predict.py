@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, run
 from PIL import Image
 
-from tinyconv import predict, trained
+from tinyconv import prediction, trained
 from tinyconv.errors import InputError
 
 NET = "cifar10_tiny"
@@ -80,8 +80,8 @@ def test_where_no_image_can_be_read_it_says_so(tmp_path):
 def test_a_batch_without_images_does_not_end_the_others(tmp_path):
     last = tmp_path / "last.png"
     Image.new("RGB", (32, 32)).save(last)
-    missing = [tmp_path / str(i) for i in range(predict.BATCH)]
-    *errors, (_, answer) = predict.answers(trained.open_model(NET).model, [*missing, last])
+    missing = [tmp_path / str(i) for i in range(prediction.BATCH)]
+    *errors, (_, answer) = prediction.answers(trained.open_model(NET).model, [*missing, last])
     assert all(isinstance(error, InputError) for _, error in errors)
     assert answer.sum() == pytest.approx(1)
 
@@ -89,12 +89,12 @@ def test_a_batch_without_images_does_not_end_the_others(tmp_path):
 def test_more_images_than_a_batch_stay_in_order(tmp_path):
     model = trained.open_model(NET).model
     rng = np.random.default_rng(0)
-    count = predict.BATCH + 3
+    count = prediction.BATCH + 3
     images = rng.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i:03}.png")
     (tmp_path / "005.png").write_text("no image")
-    answers = list(predict.answers(model, predict.find([str(tmp_path)])))
+    answers = list(prediction.answers(model, prediction.image_files([str(tmp_path)])))
     assert [file.name for file, _ in answers] == [f"{i:03}.png" for i in range(count)]
     logits = model.predict(images, verbose=0)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -108,13 +108,13 @@ def test_more_images_than_a_batch_stay_in_order(tmp_path):
 def test_files_are_read_as_answers_are_asked_for(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        predict.data, "read_image", lambda file, size: read.append(file) or np.zeros((*size, 3))
+        prediction.data, "read_image", lambda file, size: read.append(file) or np.zeros((*size, 3))
     )
-    files = [tmp_path / str(i) for i in range(3 * predict.BATCH)]
+    files = [tmp_path / str(i) for i in range(3 * prediction.BATCH)]
     for file in files:
         file.touch()
-    next(predict.answers(trained.open_model(NET).model, files))
-    assert len(read) == predict.BATCH
+    next(prediction.answers(trained.open_model(NET).model, files))
+    assert len(read) == prediction.BATCH
 
 
 def test_the_part_of_a_name_that_exists_is_literal_and_the_rest_a_glob(tmp_path, monkeypatch):
@@ -128,7 +128,7 @@ def test_the_part_of_a_name_that_exists_is_literal_and_the_rest_a_glob(tmp_path,
     (tmp_path / "a1/e.png").touch()
 
     def found(*parts):
-        return sorted(predict.find([str(tmp_path.joinpath(*parts))]))
+        return sorted(prediction.image_files([str(tmp_path.joinpath(*parts))]))
 
     assert found("a[1]", "photo [1].png") == [odd / "photo [1].png"]
     assert found("a[1]", "*.png") == sorted([*plain, below])
@@ -139,15 +139,15 @@ def test_the_part_of_a_name_that_exists_is_literal_and_the_rest_a_glob(tmp_path,
     assert found("a[0-9]", "*.png") == [tmp_path / "a1/e.png"]
     assert found("a[1]", "*.bmp") == [tmp_path / "a[1]/*.bmp"]
     monkeypatch.chdir(odd)
-    assert predict.find(["b*"]) == [Path("b.png")]
+    assert prediction.image_files(["b*"]) == [Path("b.png")]
     with pytest.raises(InputError, match="An image has an empty name"):
-        predict.find([""])
+        prediction.image_files([""])
 
 
 def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
     (tmp_path / "empty.png/sub.jpg").mkdir(parents=True)
-    (answer,) = predict.answers(
-        trained.open_model(NET).model, predict.find([str(tmp_path / "empty.png")])
+    (answer,) = prediction.answers(
+        trained.open_model(NET).model, prediction.image_files([str(tmp_path / "empty.png")])
     )
     assert str(answer[1]) == f"{tmp_path / 'empty.png'} has no images."
 

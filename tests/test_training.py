@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import cli, data, recipes, registry, report, training
+from tinyconv import cli, data, recipes, registry, report
 from tinyconv.errors import InputError
+from tinyconv.training import train as training
+from tinyconv.training import trainer
+from tinyconv.training.run import Run
+from tinyconv.training.run_folder import CHECKPOINT
 
 FILES = {
     "model.keras",
@@ -30,6 +35,20 @@ SMALL = ("--model", "cifar10_tiny_half", "--batch", "8", "--augment")
 def only_run(out):
     (folder,) = out.iterdir()
     return folder
+
+
+def train(data, recipe, epochs, batch_size, augment, out, model="cifar10_tiny_half", **options):
+    """`tinyconv.train`, with what most tests give by position."""
+    return training.train(
+        model,
+        data,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        augment=augment,
+        out=out,
+        **options,
+    )
 
 
 def history(folder):
@@ -144,25 +163,31 @@ def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
         assert row | {"seconds": 0} == expected | {"seconds": 0}
 
 
-def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monkeypatch):
+class Killed(BaseException):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends a run in its second epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise Killed
+
+
+def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path):
     """The recipe of Tiniest, in process: averaged weights, soft labels, whole batches only."""
-    averaging = training.replace(recipes.RECIPES["tiniest"], ema=0.5)
-    monkeypatch.setitem(recipes.RECIPES, "tiniest", averaging)
+    averaging = replace(recipes.RECIPES["tiniest"], ema=0.5)
     steps, checkpoints = [], {}
 
-    class Watch(training._Recorder):
+    class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            super().on_train_batch_end(batch, logs)
             steps.append([weight.numpy() for weight in self.model.trainable_weights])
 
         def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            folder = self.training.folder
-            checkpoints[epoch] = {file: file.read_bytes() for file in folder.iterdir()}
+            checkpoints[epoch] = {file: file.read_bytes() for file in only_run(tmp_path).iterdir()}
 
-    monkeypatch.setattr(training, "_Recorder", Watch)
-    make = training.Run("cifar10_tiny_half", str(npz), "tiniest", 2, 10, True)
-    folder = training.train(make, tmp_path)
+    folder = train(npz, averaging, 2, 10, True, tmp_path, callbacks=[Watch()])
     assert len(steps) == 2 * (48 // 10)
     averages = steps[0]
     for weights in steps[1:]:
@@ -171,7 +196,7 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monk
     for weight, average in zip(model.trainable_weights, averages, strict=True):
         np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5, atol=1e-7)
 
-    first = shutil.copytree(folder, tmp_path / "first")
+    first = shutil.copytree(folder, tmp_path.with_name("first"))
     for file in folder.iterdir():
         file.unlink()
     for file, content in checkpoints[0].items():
@@ -180,19 +205,17 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path, monk
     same_weights(folder, first)
 
 
-def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_path, monkeypatch):
+def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_path):
     def rates(net):
         return {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)}
 
-    class Watch(training._Recorder):
+    class Watch(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            trained.append(rates(self.training.copy))
+            trained.append(rates(self.model))
 
-    monkeypatch.setattr(training, "_Recorder", Watch)
     trained: list[set] = []
     for recipe, rate in (("muon", 0.0), ("cifar10_tiny", 0.5)):
-        run = training.Run("cifar10_tiny_half", str(npz), recipe, 1, 48, False)
-        folder = training.train(run, tmp_path)
+        folder = train(npz, recipe, 1, 48, False, tmp_path, callbacks=[Watch()], fast=False)
         assert rates(keras.saving.load_model(folder / "model.keras")) == {rate}
     assert trained == [{0.0}, {0.5}]
 
@@ -206,35 +229,20 @@ def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kil
     layers = [layer for layer in net.layers if isinstance(layer, keras.layers.Dense)]
     assert names == {layer.kernel.path for layer in layers} - {"head_dense/kernel"}
 
-    make = training.Run("cifar10_tiny_half", str(npz), "muon", 2, 16, True)
-    whole = training.train(make, tmp_path / "whole")
-
-    class Killed(BaseException):
-        pass
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training._StartEpoch, "on_epoch_begin", _raise_in(1, Killed))
-        training.train(make, tmp_path / "killed")
+    whole = train(npz, "muon", 2, 16, True, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(npz, "muon", 2, 16, True, tmp_path / "killed", callbacks=[Kill()])
     killed = only_run(tmp_path / "killed")
     training.resume(killed)
     same_weights(whole, killed)
 
 
-def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        recipes.RECIPES, "mine", training.replace(recipes.RECIPES["muon"], name="mine")
-    )
-    make = training.Run("cifar10_tiny_half", str(npz), "mine", 2, 16, True)
-    whole = training.train(make, tmp_path / "whole")
-
-    class Killed(BaseException):
-        pass
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(training._StartEpoch, "on_epoch_begin", _raise_in(1, Killed))
-        training.train(make, tmp_path / "killed")
+def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path):
+    mine = replace(recipes.RECIPES["muon"], name="mine")
+    whole = train(npz, mine, 2, 16, True, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(npz, mine, 2, 16, True, tmp_path / "killed", callbacks=[Kill()])
     killed = only_run(tmp_path / "killed")
-    monkeypatch.delitem(recipes.RECIPES, "mine")
     training.resume(killed)
     same_weights(whole, killed)
     reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
@@ -248,8 +256,8 @@ def test_a_run_is_found_from_another_folder_and_after_a_move(trained, npz, tmp_p
     shutil.copy(npz, here / "data")
     shutil.copy(trained[0] / "model.keras", here)
     monkeypatch.chdir(here)
-    make = training.Run("model.keras", "data/colours.npz", "finetune", 1, 48, False)
-    folder = training.train(make, Path("runs")).absolute()
+    tuned = train("data/colours.npz", "finetune", 1, 48, False, "runs", model="model.keras")
+    folder = tuned.absolute()
     facts = json.loads((folder / "report.json").read_text())
     assert facts["run"]["data"] == str(here / "data/colours.npz")
     model = str(here / "model.keras")
@@ -293,17 +301,6 @@ def evaluated(folder):
     args.main(args)
 
 
-def _raise_in(last, error):
-    begin = training._StartEpoch.on_epoch_begin
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == last:
-            raise error
-        begin(self, epoch, logs)
-
-    return on_epoch_begin
-
-
 def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folder, tmp_path):
     model = trained[0] / "model.keras"
     shutil.rmtree(folder / "blue")
@@ -330,7 +327,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
 
 @pytest.mark.parametrize("classes", ["the same", "others", "unknown"])
 def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_classes(
-    classes, trained, npz, tmp_path, monkeypatch
+    classes, trained, npz, tmp_path
 ):
     model = trained[0] / "model.keras"
     if classes == "others":
@@ -340,10 +337,8 @@ def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_class
         np.savez(npz, **arrays)
     if classes == "unknown":
         model = Path(shutil.copy(model, tmp_path))
-    still = training.replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
-    monkeypatch.setitem(recipes.RECIPES, "finetune", still)
-    made = training.Run(str(model), str(npz), "finetune", 1, 48, False)
-    tuned = training.train(made, tmp_path / "runs")
+    still = replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
+    tuned = train(npz, still, 1, 48, False, tmp_path / "runs", model=model)
     before, after = (keras.saving.load_model(f).weights for f in (model, tuned / "model.keras"))
     assert len(before) == len(after)
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
@@ -354,15 +349,14 @@ def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_class
 
 
 def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monkeypatch):
-    slow = training.replace(recipes.RECIPES["tiniest"], augment=())
-    monkeypatch.setitem(recipes.RECIPES, "tiniest", slow)
+    slow = replace(recipes.RECIPES["tiniest"], augment=())
     with np.load(npz) as file:
         images = file["x_train"]
 
     def statistics_off(stale, out):
         """How far the first batch norm's running mean is off, in standard deviations."""
-        monkeypatch.setattr(training, "STALE", stale)
-        folder = training.train(training.Run("resnet20", str(npz), "tiniest", 4, 16, True), out)
+        monkeypatch.setattr(trainer, "STALE", stale)
+        folder = train(npz, slow, 4, 16, True, out, model="resnet20")
         model = keras.saving.load_model(folder / "model.keras")
         convolved = np.array(keras.Model(model.input, model.get_layer("stem_conv").output)(images))
         mean = model.get_layer("stem_norm").moving_mean.numpy()
@@ -376,7 +370,7 @@ def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
     source = tmp_path / "mine.keras"
     layers = (keras.layers.Flatten(), keras.layers.Dense(9), keras.layers.Dense(2))
     keras.Sequential([keras.Input((32, 32, 3)), *layers]).save(source)
-    tuned = training.train(training.Run(str(source), str(npz), "finetune", 1, 16, False), tmp_path)
+    tuned = train(npz, "finetune", 1, 16, False, tmp_path, model=source)
     assert keras.saving.load_model(tuned / "model.keras").output_shape == (None, 3)
 
 
@@ -384,8 +378,7 @@ def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
 def test_frozen_batch_statistics_stay(recipe, npz, tmp_path):
     source = tmp_path / "resnet20.keras"
     registry.create_model("resnet20", 3).save(source)
-    frozen = training.Run(str(source), str(npz), recipe, 1, 16, False, freeze=True)
-    tuned = training.train(frozen, tmp_path)
+    tuned = train(npz, recipe, 1, 16, False, tmp_path, model=source, freeze=True)
     before, after = (keras.saving.load_model(f) for f in (source, tuned / "model.keras"))
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
         np.testing.assert_array_equal(old.numpy(), new.numpy(), err_msg=old.path)
@@ -413,8 +406,7 @@ def test_ctrl_c_saves_and_reports(npz, tmp_path):
 
 
 def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
-    make = training.Run("cifar10_tiny_half", str(npz), "cifar10_tiny", 1, 16, False, holdout=12)
-    folder = training.train(make, tmp_path)
+    folder = train(npz, "cifar10_tiny", 1, 16, False, tmp_path, holdout=12)
     report = json.loads((folder / "report.json").read_text())
     assert report["images"] == {"train": 36, "holdout": 12, "test": 24}
     assert report["validation"] == "holdout" and report["test"]["images"] == 24
@@ -422,8 +414,7 @@ def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_learns_colours(mixed, npz, tmp_path):
-    make = training.Run("cifar10_tiny_half", str(npz), "digits", 12, 4, True, mixed=mixed)
-    folder = training.train(make, tmp_path)
+    folder = train(npz, "digits", 12, 4, True, tmp_path, mixed=mixed)
     report = json.loads((folder / "report.json").read_text())
     assert report["test"]["accuracy"] > 0.9
     rates = [float(row["learning_rate"]) for row in history(folder)]
@@ -434,21 +425,18 @@ def test_training_learns_colours(mixed, npz, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [16, 48])  # the bad step comes early, or last in its epoch
-def test_a_diverging_run_keeps_the_epochs_before(batch_size, npz, tmp_path, monkeypatch):
-    class Wild(training._StartEpoch):
+def test_a_diverging_run_keeps_the_epochs_before(batch_size, npz, tmp_path):
+    class Wild(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            super().on_epoch_begin(epoch, logs)
             if epoch == 1:
                 self.model.optimizer.learning_rate = 1e30
 
-    monkeypatch.setattr(training, "_StartEpoch", Wild)
-    make = training.Run("cifar10_tiny_half", str(npz), "cifar10_tiny", 3, batch_size, False)
     with pytest.raises(InputError, match=r"The loss became (nan|inf) in epoch 2; .* 1 epoch"):
-        training.train(make, tmp_path)
+        train(npz, "cifar10_tiny", 3, batch_size, False, tmp_path, callbacks=[Wild()])
     folder = only_run(tmp_path)
     assert json.loads((folder / "report.json").read_text())["status"] == "diverged"
     assert [row["epoch"] for row in history(folder)] == ["1"]
-    with np.load(folder / training.CHECKPOINT) as checkpoint:
+    with np.load(folder / CHECKPOINT) as checkpoint:
         assert checkpoint["epochs"] == 1
     for weight in keras.saving.load_model(folder / "model.keras").weights:
         assert np.isfinite(weight.numpy()).all()
@@ -474,21 +462,21 @@ SPOILT = {
     "empty folder": (lambda f: [file.unlink() for file in f.iterdir()], "has no report.json"),
     "no complete epoch": (lambda f: (f / "history.csv").unlink(), "has no history.csv"),
     "no checkpoint": (
-        lambda f: (f / training.CHECKPOINT).unlink(),
+        lambda f: (f / CHECKPOINT).unlink(),
         "has no checkpoint.npz to go on from; start a new run from its model: --model ",
     ),
     "report cut short": (lambda f: spoil(f, "report.json", b'{"run": '), "is not a run folder"),
     "report of another": (lambda f: spoil(f, "report.json", b"{}"), "is not a run folder"),
     "checkpoint cut short": (
-        lambda f: spoil(f, training.CHECKPOINT, (f / training.CHECKPOINT).read_bytes()[:5000]),
+        lambda f: spoil(f, CHECKPOINT, (f / CHECKPOINT).read_bytes()[:5000]),
         "cannot be read as this run's checkpoint",
     ),
     "one bit of the checkpoint": (
-        lambda f: flip_a_bit(f / training.CHECKPOINT),
+        lambda f: flip_a_bit(f / CHECKPOINT),
         "cannot be read as this run's checkpoint",
     ),
     "other checkpoint": (
-        lambda f: np.savez(f / training.CHECKPOINT, epochs=2, **{"head_dense/bias": np.zeros(3)}),
+        lambda f: np.savez(f / CHECKPOINT, epochs=2, **{"head_dense/bias": np.zeros(3)}),
         "cannot be read as this run's checkpoint",
     ),
     "data grown": (
@@ -572,37 +560,35 @@ def test_what_cannot_be_resumed_says_why(case, trained, tmp_path):
 )
 def test_a_recipe_is_refused_that_makes_no_sense(field, value, words):
     with pytest.raises(InputError) as error:
-        training.replace(recipes.RECIPES["muon"], **{field: value})
+        replace(recipes.RECIPES["muon"], **{field: value})
     if field != "optimizer":
         words = f"The {field} of recipe 'muon' is {value}; it must be {words}."
     assert str(error.value) == words
 
 
-def test_an_unknown_augmentation_is_refused_before_a_folder_is_made(npz, tmp_path, monkeypatch):
-    recipe = training.replace(recipes.RECIPES["muon"], augment=("crop", "flop"))
-    monkeypatch.setitem(recipes.RECIPES, "muon", recipe)
-    make = training.Run("cifar10_tiny_half", str(npz), "muon", 1, 16, True)
+def test_an_unknown_augmentation_is_refused_before_a_folder_is_made(npz, tmp_path):
+    recipe = replace(recipes.RECIPES["muon"], augment=("crop", "flop"))
     with pytest.raises(InputError, match="Unknown augmentation 'flop': did you mean 'flip'"):
-        training.train(make, tmp_path / "runs")
+        train(npz, recipe, 1, 16, True, tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_full_disk_is_one_sentence_and_costs_one_epoch(trained, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "run")
-    checkpoint = (folder / training.CHECKPOINT).read_bytes()
+    checkpoint = (folder / CHECKPOINT).read_bytes()
     full = """
-import resource, sys, train
+import resource, sys
 from tinyconv import cli
 limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-cli.run(lambda: train.main(train.parse()))
+cli.main(["train", *sys.argv[1:]])
 """
     longer = ("--resume", folder, "--epoch", 3)
     _, err = run("-c", full, len(checkpoint) - 4096, *longer, status=2)
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert f"Cannot write {folder / training.CHECKPOINT} (File too large)" in line
+    assert f"Cannot write {folder / CHECKPOINT} (File too large)" in line
     assert "Traceback" not in err and "Exception" not in err
-    assert (folder / training.CHECKPOINT).read_bytes() == checkpoint
+    assert (folder / CHECKPOINT).read_bytes() == checkpoint
     assert {file.name for file in folder.iterdir()} == FILES
     run("train.py", *longer)
     assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
@@ -634,24 +620,32 @@ def test_hosts_compare_everything_that_makes_a_run_and_end_if_it_differs(
             np.savez(tmp_path / name, **(dict(file) | arrays))
         monkeypatch.chdir(tmp_path)
         shutil.move(name, "colours.npz")
-        return training.Run("cifar10_tiny_half", "colours.npz", "muon", 1, 8, True)
+        return Run(
+            model="cifar10_tiny_half",
+            data="colours.npz",
+            recipe=recipes.RECIPES["muon"],
+            epochs=1,
+            batch_size=8,
+            augment=True,
+        )
 
     labels = np.load(npz)["y_train"]
     run = changed("same.npz")
-    same = told_by(training.train, run, tmp_path)
-    assert same == told_by(training.train, run, tmp_path)
-    assert same != told_by(training.train, training.replace(run, seed=1), tmp_path)
-    assert same != told_by(training.train, changed("labels.npz", y_train=labels[::-1]), tmp_path)
+    same = told_by(training.start, run, tmp_path)
+    assert same == told_by(training.start, run, tmp_path)
+    assert same != told_by(training.start, replace(run, seed=1), tmp_path)
+    assert same != told_by(training.start, changed("labels.npz", y_train=labels[::-1]), tmp_path)
     names = ["red", "green", "BLUE"]
-    assert same != told_by(training.train, changed("names.npz", class_names=names), tmp_path)
+    assert same != told_by(training.start, changed("names.npz", class_names=names), tmp_path)
 
     model = Path(shutil.copy(trained[0] / "model.keras", tmp_path))
-    run = training.replace(changed("again.npz"), model=str(model), recipe="finetune")
-    same = told_by(training.train, run, tmp_path)
+    finetune = recipes.RECIPES["finetune"]
+    run = replace(changed("again.npz"), model=str(model), recipe=finetune)
+    same = told_by(training.start, run, tmp_path)
     net = keras.saving.load_model(model)
     net.weights[0].assign(net.weights[0] + 1)
     net.save(model)
-    assert same != told_by(training.train, run, tmp_path)
+    assert same != told_by(training.start, run, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     told_by(training.resume, trained[0])
 
@@ -663,32 +657,31 @@ def test_a_run_cannot_be_made_shorter(trained, tmp_path):
 
 
 TWO_DEVICES = """
-import sys, pathlib, keras, numpy as np
+import sys, keras, numpy as np
 backend, npz, out, count = sys.argv[1:]
 if backend == "tensorflow":
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from tinyconv import recipes, training
+from dataclasses import replace
+from tinyconv import recipes
+from tinyconv.training.train import train
 
-recipe = training.replace(recipes.RECIPES["tiniest"], learning_rate=0.001, augment=("crop", "flip"))
-recipes.RECIPES["tiniest"] = recipe
+recipe = replace(recipes.RECIPES["tiniest"], learning_rate=0.001, augment=("crop", "flip"))
 
-class Watch(training._Recorder):
+class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
         for variable in self.model.variables:
             if backend == "tensorflow" and count == "2":
-                copies = self.training.devices.strategy.experimental_local_results(variable.value)
+                copies = variable.value.values
             else:
                 copies = [shard.data for shard in getattr(variable.value, "addressable_shards", [])]
             for copy in copies[1:]:
                 np.testing.assert_array_equal(copy, copies[0], err_msg=variable.path)
             assert len(copies) == int(count) or count == "1"
 
-training._Recorder = Watch
-run = training.Run("resnet20", npz, "tiniest", 2, 24, True, devices=int(count), fast=False)
-training.train(run, pathlib.Path(out))
+options = dict(epochs=2, batch_size=24, augment=True, devices=int(count), fast=False)
+train("resnet20", npz, recipe=recipe, out=out, callbacks=[Watch()], **options)
 """
 
 

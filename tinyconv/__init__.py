@@ -1,9 +1,39 @@
-"""Tiny image classifiers in Keras: train in one command, load in one line."""
+"""Tiny image classifiers in Keras: train one in one command, load it in one line."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tinyconv import onkeras, registry, weights
+from tinyconv.errors import InputError
 from tinyconv.registry import create_model, list_models
 
-__all__ = ["create_model", "list_models", "registry", "weights"]
+if TYPE_CHECKING:
+    from tinyconv.api import evaluate, export, predict
+    from tinyconv.training.train import train
+
+__all__ = [
+    "InputError",
+    "create_model",
+    "evaluate",
+    "export",
+    "list_models",
+    "predict",
+    "registry",
+    "train",
+    "weights",
+]
 __version__ = "0.1.0"
+_LAZY = {  # public name -> its module, which imports Keras
+    "evaluate": "tinyconv.api",
+    "export": "tinyconv.api",
+    "predict": "tinyconv.api",
+    "train": "tinyconv.training.train",
+}
 
 onkeras.register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

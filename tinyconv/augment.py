@@ -10,7 +10,7 @@ layers have no probability, its sharpness ends at 2 and darkens the border, and 
 add or scale otherwise than the recipes say.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -151,15 +151,15 @@ AUGMENTATIONS = {
 }
 
 
-def find(name: str) -> Callable[[], keras.layers.Layer]:
-    """The function that makes the layer called `name`.
+def check(names: Iterable[str]) -> None:
+    """Make sure that there are augmentations with these names.
 
     Raises:
-        InputError: no augmentation has that name; the sentence names the nearest.
+        InputError: an augmentation does not exist; the sentence names the nearest.
     """
-    if name not in AUGMENTATIONS:
-        raise unknown("augmentation", name, AUGMENTATIONS)
-    return AUGMENTATIONS[name]
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown("augmentation", name, AUGMENTATIONS)
 
 
 class Mixup(keras.layers.Layer):
@@ -199,7 +199,8 @@ class Augmentation:
         mixup: Mixup | None = None,
         steps_per_epoch: int = 1,
     ):
-        self.layers = [find(name)() for name in names]
+        check(names)
+        self.layers = [AUGMENTATIONS[name]() for name in names]
         for layer in self.layers:
             layer.build((None, None, None, 3))
         self.mixup, self.steps_per_epoch = mixup, steps_per_epoch

@@ -149,7 +149,7 @@ class Devices:
         return self.distribution.scope() if self.distribution else nullcontext()
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def on_one_device(self) -> Iterator[None]:
         """The context for another model on one device, while the first one trains."""
         shared = keras.distribution.distribution()
         keras.distribution.set_distribution(None)

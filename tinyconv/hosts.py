@@ -64,14 +64,19 @@ def find(addresses: str | None, index: int | None) -> Hosts | None:
     return Hosts(tuple(given.split(",")), index)
 
 
-def watched(main: Callable[[], None]) -> None:
-    """Call `main` in a process of its own, and end as it ends, but in one sentence.
+def supervise(main: Callable[[], None], run: Callable[[Callable[[], None]], None]) -> None:
+    """Call `run(main)` in a child process, and end as the child ends.
 
-    JAX aborts the whole process, with pages of stack, when another host is gone. Without `os.fork`,
-    as on Windows, `main` runs in this process, and these pages are shown.
+    JAX aborts its process, with pages of stack, when another host is gone; the parent process says
+    so in one sentence. Without `os.fork`, as on Windows, `main` runs in this process, and the pages
+    are shown.
+
+    Args:
+        main: what the host does.
+        run: calls its argument, and turns bad input into a sentence and an exit status.
 
     Raises:
-        InputError: that happened.
+        InputError: another host is gone.
     """
     if not hasattr(os, "fork"):
         main()
@@ -82,7 +87,7 @@ def watched(main: Callable[[], None]) -> None:
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever kills one, both
             os.dup2(errors.fileno(), 2)
-            _run(main)
+            _run_child(main, run)
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         except KeyboardInterrupt:  # the child got it, too
@@ -96,12 +101,10 @@ def watched(main: Callable[[], None]) -> None:
         sys.exit(status if status > 0 else 128 - status)
 
 
-def _run(main: Callable[[], None]) -> None:
-    """In the child: `main`, and out, past JAX's wait for the other hosts if it failed."""
-    from tinyconv import cli
-
+def _run_child(main: Callable[[], None], run: Callable[[Callable[[], None]], None]) -> None:
+    """Call `run(main)` and exit; after a failure, without JAX's wait for the other hosts."""
     try:
-        cli.run(main)
+        run(main)
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else 1)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry, runs
+from tinyconv import registry
 from tinyconv.errors import InputError
+from tinyconv.training import data_path
 
 if TYPE_CHECKING:
     import keras
@@ -140,6 +141,6 @@ def open_model(model: str) -> Trained:
     run = run if isinstance(run, dict) else {}
     data = run.get("data")
     if isinstance(data, str):
-        data = runs.locate(data, known.get("folder"), file.parent)
+        data = data_path.locate(data, known.get("folder"), file.parent)
     probabilities = outputs.are_probabilities(opened, file)
     return Trained(opened, names, data, run.get("data_range"), probabilities)

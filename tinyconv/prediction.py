@@ -18,7 +18,7 @@ TOP = 5
 BAR = 30
 
 
-def find(names: Iterable[str]) -> list[Path]:
+def image_files(names: Iterable[str]) -> list[Path]:
     """The image files that `names` stand for: files, folders with all below them, and globs.
 
     The longest leading part of a name that exists is taken literally; the rest is a glob. A file
@@ -70,6 +70,21 @@ def answers(
             yield file, nan if np.isnan(row).any() else row
 
 
+def records(
+    model: keras.Model,
+    files: Sequence[Path],
+    class_names: Sequence[str],
+    probabilities: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """For each file a dict for JSON: `image`, and `top`, its likeliest classes, or `error`."""
+    for file, answer in answers(model, files, probabilities):
+        record: dict[str, Any] = {"image": data.text(file)}
+        if isinstance(answer, InputError):
+            yield record | {"error": str(answer)}
+        else:
+            yield record | {"top": best(answer, class_names)}
+
+
 def _read(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
     if file.is_dir():
         return InputError(f"{file} has no images.")
@@ -90,14 +105,15 @@ def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str
     ]
 
 
-def text(file: Path, top: Sequence[dict[str, Any]]) -> str:
-    """A file and its likeliest classes with bars, for a terminal."""
+def text(record: dict[str, Any]) -> str:
+    """A record of a file and its likeliest classes, with bars, for a terminal."""
+    top = record["top"]
     width = max(len(entry["class"]) for entry in top)
     lines = [
         f"  {entry['class']:<{width}}  {entry['probability']:>6.1%}  {bar(entry['probability'])}"
         for entry in top
     ]
-    return "\n".join([data.text(file), *(line.rstrip() for line in lines)])
+    return "\n".join([record["image"], *(line.rstrip() for line in lines)])
 
 
 def bar(share: float) -> str:

@@ -1,0 +1,207 @@
+"""What can be done with a trained model, as functions of its name or file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyconv.errors import InputError
+from tinyconv.trained import Trained, open_model
+from tinyconv.training import data_path
+
+if TYPE_CHECKING:
+    from tinyconv.data.ranges import Range
+    from tinyconv.export import Check
+    from tinyconv.report import Evaluation
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `evaluate` found; `str` of a result is a report class by class.
+
+    Args:
+        evaluation: outputs (N, classes) and labels (N,), with `accuracy`, `loss` and `top5`.
+        class_names: the names of the classes, in the order of the outputs.
+        images: what the images are, in words.
+    """
+
+    evaluation: Evaluation
+    class_names: tuple[str, ...]
+    images: str
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose likeliest class is right, from 0 to 1."""
+        return self.evaluation.accuracy
+
+    def __str__(self) -> str:
+        return f"{self.images}\n{self.evaluation.text(self.class_names)}"
+
+
+def evaluate(
+    model: str | Path, data: str | Path | None = None, *, data_range: Range | None = None
+) -> Result:
+    """Evaluate a trained model on test images.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+        data: as for `tinyconv.train`. A folder without splits is read whole. Default: what the
+            model was trained on.
+        data_range: the values of black and white in an `.npz`. Default: 0 and 255.
+
+    Returns:
+        Accuracy, loss and a report class by class.
+
+    Raises:
+        InputError: the model or the data do not exist, or do not fit together.
+
+    Example:
+
+    ```python
+    print(tinyconv.evaluate("cifar10_tiny", "cifar10").accuracy)
+    ```
+    """
+    opened = open_model(str(model))
+    from tinyconv import data as datasets
+    from tinyconv import report
+    from tinyconv.devices import Devices
+    from tinyconv.fast.twin import twin
+
+    spec = str(data or opened.data or "cifar10")
+    if not data:
+        data_path.check(spec, Path(model).parent)
+    split, names, what = datasets.load_test(
+        spec,
+        opened.model.input_shape[1:3],
+        opened.class_names,
+        opened.data,
+        _range(opened, data, data_range),
+    )
+    classes = opened.model.output_shape[-1]
+    if classes != len(names):
+        raise InputError(f"{model} has {classes} classes, but {spec} has {len(names)}.")
+    fast = Devices().can_fuse(mixed=False)
+    net = twin(opened.model, training=False) if fast else opened.model
+    return Result(report.evaluate(net, split, probabilities=opened.probabilities), names, what)
+
+
+def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Classify image files.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+        images: a file, a folder, a glob, or several of them.
+
+    Returns:
+        For each image a dict: `image` is its path, and `top` its five likeliest classes, the
+        likeliest first, each a dict of `class`, `index` and `probability`. An image that cannot be
+        read has `error`, a sentence, in place of `top`.
+
+    Raises:
+        InputError: the model does not exist or cannot be opened.
+
+    Example:
+
+    ```python
+    for answer in tinyconv.predict("cifar10_tiny", "photos/*.png"):
+        print(answer["image"], answer["top"][0]["class"])
+    ```
+    """
+    opened = open_model(str(model))
+    from tinyconv import prediction
+
+    given = [images] if isinstance(images, str | Path) else images
+    files = prediction.image_files([str(image) for image in given])
+    names = opened.class_names or tuple(map(str, range(opened.model.output_shape[-1])))
+    return list(prediction.records(opened.model, files, names, opened.probabilities))
+
+
+def export(
+    model: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    *,
+    images: int = 1000,
+    data_range: Range | None = None,
+) -> Path:
+    """Export a trained model, run the file, and compare its answers with those of Keras.
+
+    Args:
+        model: a `.keras` file, or the name of a net that ships trained.
+        to: "litert", "litert-int8", "onnx" or "savedmodel".
+        out: the file to write, or the folder of a savedmodel. Default: the name of the model.
+        data: the images to compare, as for `tinyconv.train`. Default: those that the model was
+            trained on, or else noise.
+        images: the number of images to compare.
+        data_range: the values of black and white in an `.npz`. Default: 0 and 255.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        InputError: the model cannot be written in this format, or the file answers otherwise than
+            Keras. Nothing is left of the file then.
+
+    Example:
+
+    ```python
+    tinyconv.export("cifar10_tiny", to="litert", out="cifar10_tiny.tflite")
+    ```
+    """
+    path, _, _ = export_and_check(model, to, out, data, images=images, data_range=data_range)
+    return path
+
+
+def export_and_check(
+    model: str | Path,
+    to: str,
+    out: str | Path | None,
+    data: str | Path | None,
+    *,
+    images: int,
+    data_range: Range | None,
+) -> tuple[Path, str, Check]:
+    """As `export`, which has the arguments.
+
+    Returns:
+        The path, what images were compared, and how the file answered them.
+    """
+    import importlib
+
+    exporters: Any = importlib.import_module("tinyconv.export")
+
+    form = exporters.find(to)
+    if images < 1:
+        raise InputError(f"--images is {images}; it must be at least 1.")
+    opened = open_model(str(model))
+    path = Path(out or f"{opened.model.name}{form.tail}")
+    exporters.check_path(path, form)
+    import numpy as np
+
+    from tinyconv import data as datasets
+
+    size = opened.model.input_shape[1:3]
+    spec = data or opened.data
+    labels = None
+    if spec and (data or datasets.is_here(str(spec))):
+        dataset = datasets.load(str(spec), size, data_range=_range(opened, data, data_range))
+        what = f"test images of {dataset.name}"
+        shown, known = dataset.test.some(images)
+        calibration, _ = dataset.train.some(exporters.CALIBRATION)
+        same = opened.class_names in (None, dataset.class_names)
+        if same and opened.model.output_shape[-1] == len(dataset.class_names):
+            labels = known
+    else:
+        what = "noise, as no --data is given and the model's own is not here"
+        rng = np.random.default_rng(0)
+        shown = rng.integers(256, size=(images, *size, 3), dtype=np.uint8)
+        calibration = shown[: exporters.CALIBRATION]
+    return path, what, exporters.export(opened.model, to, path, shown, labels, calibration)
+
+
+def _range(opened: Trained, data: str | Path | None, given: Range | None) -> Range | None:
+    """The range that is given, or that of the model's own data."""
+    return given or (None if data else opened.data_range)

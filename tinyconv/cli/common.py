@@ -1,0 +1,20 @@
+"""Arguments that several commands have."""
+
+import argparse
+from typing import Any
+
+TRAINED = "a .keras file, or a net that ships trained"
+DATA = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
+
+
+def add_data(parser: argparse.ArgumentParser, usual: str, **options: Any) -> None:
+    """Add `--data`, whose default is `usual` in words, and `--data-range`."""
+    parser.add_argument("--data", help=f"{DATA} ({usual})", **options)
+    parser.add_argument(
+        "--data-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="values of black and white in an .npz (0 255)",
+        **options,
+    )

@@ -1,0 +1,28 @@
+"""Export a trained model for phones, browsers and C++."""
+
+import argparse
+from pathlib import Path
+
+from tinyconv.cli.common import TRAINED, add_data
+
+EXAMPLES = """
+  tinyconv export cifar10_tiny --to litert
+  tinyconv export mine.keras --to litert-int8 --data photos --out mine.tflite
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=TRAINED)
+    parser.add_argument("--to", required=True, help="litert, litert-int8, onnx or savedmodel")
+    parser.add_argument("--out", type=Path, help="the file, or the folder of a savedmodel")
+    add_data(parser, "the model's own; the images to compare with Keras")
+    parser.add_argument("--images", type=int, default=1000, help="number of images (1000)")
+
+
+def main(args: argparse.Namespace) -> None:
+    from tinyconv import api
+
+    path, what, check = api.export_and_check(
+        args.model, args.to, args.out, args.data, images=args.images, data_range=args.data_range
+    )
+    print(f"{path}, checked on {what}:\n{check.text()}")

@@ -1,0 +1,24 @@
+"""Show the layers of a net, with their sizes and multiply-adds."""
+
+import argparse
+from pathlib import Path
+
+from tinyconv import registry
+
+EXAMPLES = """
+  tinyconv summary tiniest
+  tinyconv summary mine.keras
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a net by name, or a .keras file")
+
+
+def main(args: argparse.Namespace) -> None:
+    if not args.model.endswith(".keras"):
+        registry.find(args.model)
+    from tinyconv import report
+
+    model = registry.open_model(Path(args.model)) if args.model.endswith(".keras") else None
+    print(report.summary(model or registry.create_model(args.model)))

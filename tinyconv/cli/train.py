@@ -1,0 +1,70 @@
+"""Train a tiny image classifier."""
+
+import argparse
+from pathlib import Path
+
+from tinyconv import cli, hosts
+from tinyconv.cli.common import add_data
+from tinyconv.errors import InputError
+
+EXAMPLES = """
+  tinyconv train --data digits --epoch 10 --augment
+  tinyconv train --model tiniest --recipe tiniest_muon
+  tinyconv train --model cifar10_tiny.keras --data photos
+  tinyconv train --resume models/20261125-120000-tiniest-cifar10 --epoch 100
+"""
+RESUMED = {"resume", "epochs"}  # what a resumed run may be given
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `tinyconv.training.train`, under its names and without defaults."""
+    parser.argument_default = argparse.SUPPRESS
+    yes_or_no = argparse.BooleanOptionalAction
+    add = parser.add_argument
+    add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
+    add("--freeze", action="store_true", help="train the head of FILE alone")
+    add_data(parser, "cifar10", default=argparse.SUPPRESS)
+    add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
+    add("-e", "--epoch", type=int, dest="epochs", help="epochs in all (the recipe's)")
+    add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")
+    add("-a", "--augment", action=yes_or_no, help="augment the training images (the recipe's)")
+    add("-t", "--tpu", nargs="?", const="local", help="a TPU: NAME, ZONE/NAME, grpc://... (local)")
+    add("--devices", type=int, help="use at most so many GPUs of a machine (all)")
+    add("--hosts", help="several machines, under JAX: HOST:PORT,HOST:PORT, the same on each")
+    add("--host-index", type=int, help="index of this machine among --hosts, from 0 up")
+    add("-m", "--mixed", action="store_true", help="train in mixed precision")
+    add("--fast", action=yes_or_no, help="fused blocks on a CPU (yes)")
+    add("--seed", type=int, help="seed of weights, order, dropout and augmentation (0)")
+    add("--holdout", type=int, help="validate on this many training images, not on test (0)")
+    add("--out", type=Path, help="folder in which the run folder is made (models)")
+    add("--resume", type=Path, metavar="RUN", help="resume an interrupted run folder")
+
+
+def main(args: argparse.Namespace) -> None:
+    given = {key: value for key, value in vars(args).items() if key != "main"}
+    several = hosts.find(given.pop("hosts", None), given.pop("host_index", None))
+    if several:
+        hosts.supervise(lambda: _train(given, several), cli.run)
+    else:
+        _train(given, None)
+
+
+def _train(given: dict, several: hosts.Hosts | None) -> None:
+    if "resume" in given:
+        if fixed := [name for name in given if name not in RESUMED]:
+            raise InputError(f"{_flag(fixed[0])} cannot change on --resume; only --epoch can.")
+        from tinyconv.training.train import resume
+
+        resume(given["resume"], given.get("epochs"), several)
+        return
+    from tinyconv.training.train import train
+
+    train(**given, hosts=several)
+
+
+def _flag(name: str) -> str:
+    """The flag that gives the argument `name`."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    action = next(action for action in parser._actions if action.dest == name)
+    return next(flag for flag in action.option_strings if flag.startswith("--"))

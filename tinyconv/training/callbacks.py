@@ -1,0 +1,105 @@
+"""What happens at the beginning and at the end of every epoch, and on Ctrl-C."""
+
+import math
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from tinyconv.training.run_folder import RunFolder
+from tinyconv.training.trainer import Trainer
+
+
+class StartEpoch(keras.callbacks.Callback):
+    """Seeds every random stream of an epoch by (seed, epoch), so that a resumed run draws alike."""
+
+    def __init__(self, trainer: Trainer):
+        super().__init__()
+        self.trainer = trainer
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.trainer.batches.start_epoch(epoch)
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        seed = (self.trainer.run.seed, epoch)
+        keys = np.random.SeedSequence(seed).generate_state(len(states)) >> 1
+        for state, key in zip(states, keys, strict=True):
+            state.assign([int(key), 0])
+
+
+class Recorder(keras.callbacks.Callback):
+    """After every complete epoch, validates the net and writes history, model and checkpoint.
+
+    `diverged` is the loss that was not finite, if there was one.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder):
+        super().__init__()
+        self.trainer, self.folder = trainer, folder
+        self.diverged: float | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.seconds = time.perf_counter() - self.started
+        self.batch = batch
+        if logs and not math.isfinite(logs["loss"]):
+            self.diverged = logs["loss"]
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self.diverged or self.batch + 1 < len(self.trainer.batches):
+            return
+        assert logs is not None
+        with self.trainer.devices.on_one_device():
+            self._record(epoch, logs)
+
+    def _record(self, epoch: int, logs: dict) -> None:
+        logs |= self.trainer.validate()  # the progress bar shows them, too
+        if not math.isfinite(logs["val_loss"]):  # the last step of the epoch diverged
+            self.diverged = logs["val_loss"]
+            self.model.stop_training = True
+            return
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        figures = {"seconds": self.seconds, "learning_rate": rate} | logs
+        row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
+        self.folder.history.append({"epoch": epoch + 1} | row)
+        self.folder.save_epoch(self.trainer.net, self.trainer.state())
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """The first Ctrl-C (or SIGTERM) ends the training after the batch, the next one at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        self.previous: dict[int, Any] = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+        self._restore_handlers()
+        os.write(1, b"\nStopping after this batch, to save and report; again to stop at once.\n")
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.model.stop_training |= self.asked
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.stop_training |= self.asked
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._restore_handlers()

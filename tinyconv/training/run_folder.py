@@ -1,0 +1,261 @@
+"""The files of a run: history, checkpoint, model, report and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyconv import __version__
+from tinyconv.atomic import replacing, write_text
+from tinyconv.errors import InputError
+from tinyconv.recipes import Recipe
+from tinyconv.saving import save_model
+from tinyconv.table import table
+
+if TYPE_CHECKING:
+    import keras
+
+    from tinyconv.report import Evaluation
+
+CHECKPOINT = "checkpoint.npz"
+HISTORY, MODEL, REPORT = "history.csv", "model.keras", "report.json"
+
+
+class RunFolder:
+    """A run folder that is written to.
+
+    Args:
+        path: the folder.
+        title: the net and the data, for people.
+        test_name: what the data call their test images.
+        facts: what its report says of the run from the first epoch to the last.
+        history: the rows of the complete epochs, which `save_epoch` writes.
+        writes: whether this host writes; of several hosts, the first alone does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        title: str,
+        test_name: str,
+        facts: dict[str, Any],
+        history: list[dict[str, float]],
+        writes: bool,
+    ):
+        self.path, self.title, self.test_name = path, title, test_name
+        self.facts, self.history, self.writes = facts, history, writes
+
+    def save_report(self, status: str, **figures: Any) -> None:
+        """Write `report.json`: the facts, the number of complete epochs, and more `figures`."""
+        content = {"status": status, **self.facts, "epochs": len(self.history), **figures}
+        if self.writes:
+            write_text(self.path / REPORT, json.dumps(content, indent=2) + "\n")
+
+    def save_model(self, net: keras.Model) -> None:
+        """Write `model.keras`."""
+        if self.writes:
+            save_model(net, self.path / MODEL)
+
+    def save_epoch(self, net: keras.Model, state: dict[str, Any]) -> None:
+        """Write the files of a run after another complete epoch.
+
+        The checkpoint, with the `state` to resume from, is the last: the other files already hold
+        every epoch that it counts.
+        """
+        if not self.writes:
+            return
+        rows = io.StringIO()
+        writer = csv.DictWriter(rows, self.history[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_text(self.path / HISTORY, rows.getvalue())
+        self.save_report("running")
+        self.save_model(net)
+        with replacing(self.path / CHECKPOINT) as partial:
+            np.savez(partial, epochs=len(self.history), **state)  # HDF5 crashes on a full disk
+
+    def read_checkpoint(self) -> tuple[int, dict[str, np.ndarray]]:
+        """The number of epochs that the checkpoint has seen, and the state after them.
+
+        Raises:
+            InputError: the checkpoint does not exist or is damaged, or the history is shorter.
+        """
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            raise InputError(
+                f"{self.path} has no {CHECKPOINT} to go on from; start a new run from its model: "
+                f"--model {self.path / MODEL}."
+            )
+        try:
+            with np.load(path) as file:
+                state = dict(file)
+            epochs = int(state.pop("epochs"))
+        except Exception as error:  # a damaged archive raises errors of many types
+            raise unreadable(path) from error
+        if epochs > len(self.history):
+            raise InputError(f"{self.path / HISTORY} has fewer epochs than {CHECKPOINT}.")
+        return epochs, state
+
+    def finish(self, status: str, train: Evaluation, test: Evaluation, images: int) -> None:
+        """Write the last report, as JSON, as text and as pictures, and print the text.
+
+        Args:
+            status: "complete" or "interrupted".
+            train: what the net answers to the training images.
+            test: what it answers to the test images.
+            images: the number of images that an epoch trains on.
+        """
+        if not self.writes:
+            return
+        from tinyconv import plots
+
+        timing = _timing(self.history, images)
+        names = self.facts["classes"]
+        self.save_report(
+            status,
+            train=train.figures(),
+            test=test.figures(),
+            timing=timing,
+            test_by_class=test.by_class(names, as_dict=True),
+        )
+        text = self._text(status, train, test, timing)
+        write_text(self.path / "report.txt", text)
+        accuracy = (
+            f"{100 * test.accuracy:.2f}% of {len(test.labels):,} {self.test_name} images right"
+        )
+        again = " from a trained model" if self.facts["started_from"] else ""
+        title = f"{self.title}, {len(self.history)} epochs{again}: {accuracy}"
+        if self.history:
+            curves = self.path / "curves.png"
+            plots.curves(self.history, self.facts["validation"], title, curves)
+        confusion = test.confusion(len(names))
+        plots.confusion(confusion, names, title, self.path / "confusion.png")
+        print(f"\n{text}\nSaved in {self.path}")
+
+    def _text(
+        self, status: str, train: Evaluation, test: Evaluation, timing: dict[str, float]
+    ) -> str:
+        facts, run = self.facts, self.facts["run"]
+        rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error", "top-5")]
+        for name, part in (("train", train), (self.test_name, test)):
+            shares = (part.accuracy, 1 - part.accuracy, part.top5)
+            rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
+        head = (
+            f"{self.title}: {facts['parameters']:,} parameters, recipe {run['recipe']}, seed "
+            f"{run['seed']}, {len(self.history)} of {run['epochs']} epochs, {status}"
+        )
+        if source := facts["started_from"]:
+            head += f"\nstarted from {source['file']}, {source['sha256']}"
+        parts = [head, table(rows)]
+        if timing:
+            labels = {
+                "seconds per epoch, mean": f"{timing['seconds_per_epoch_mean']:.2f}",
+                "seconds per epoch, median": f"{timing['seconds_per_epoch_median']:.2f}",
+                "images per second": f"{timing['images_per_second']:.1f}",
+                "seconds of training in all": f"{timing['seconds_total']:.1f}",
+            }
+            parts.append(table(list(labels.items())))
+        parts.append(test.by_class(facts["classes"]).rstrip())
+        return "\n\n".join(parts) + "\n"
+
+
+def _timing(history: list[dict[str, float]], images: int) -> dict[str, float]:
+    seconds = [row["seconds"] for row in history]
+    if not seconds:
+        return {}
+    return {
+        "seconds_per_epoch_mean": statistics.mean(seconds),
+        "seconds_per_epoch_median": statistics.median(seconds),
+        "images_per_second": images / statistics.median(seconds),
+        "seconds_total": sum(seconds),
+    }
+
+
+def unreadable(checkpoint: Path) -> InputError:
+    """The error of a checkpoint that is damaged or not of this run."""
+    return InputError(f"{checkpoint} cannot be read as this run's checkpoint.")
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make the folder `wanted`, or where it exists, the first free one of `wanted`-2 to -999.
+
+    Raises:
+        InputError: all of these exist.
+    """
+    for number in range(1, 1000):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise InputError(f"{wanted} and 998 more folders like it are there; choose another --out.")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run folder says of its run.
+
+    `run` is what its report holds as arguments of `Run`, with the recipe as a `Recipe`. `facts` is
+    the whole report.
+    """
+
+    run: dict[str, Any]
+    facts: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def read(folder: Path) -> Stored:
+    """Read a run folder to go on with.
+
+    Raises:
+        InputError: `folder` is not a run folder, or a newer version of tinyconv wrote it.
+    """
+    try:
+        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        recipe = facts["recipe"] | {"augment": tuple(facts["recipe"]["augment"])}
+        check_known(facts["recipe"], Recipe, folder)
+        run = facts["run"] | {"recipe": Recipe(**recipe)}
+        kinds = ((facts["images"], dict), (facts["classes"], list), (run["data"], str))
+        if not all(isinstance(value, kind) for value, kind in kinds):
+            raise TypeError("images, classes or data of another type")
+        with (folder / "history.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        history = [{key: _number(value) for key, value in row.items()} for row in rows]
+        if not history:
+            raise ValueError("no epoch")
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} has no {Path(error.filename).name}; --resume needs the folder of a run with "
+            "at least one complete epoch."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is not a run folder of this version of tinyconv.") from error
+    return Stored(run, facts, history)
+
+
+def check_known(stored: dict[str, Any], kind: Any, folder: Path) -> None:
+    """Make sure that a dataclass has every field that a report holds of it.
+
+    Raises:
+        InputError: a newer version of tinyconv wrote the report.
+    """
+    if unknown := sorted(set(stored) - {field.name for field in fields(kind)}):
+        raise InputError(
+            f"{folder / 'report.json'} has {unknown[0]!r} in its {kind.__name__.lower()}, which "
+            f"tinyconv {__version__} does not know; resume with the version that started the run."
+        )
+
+
+def _number(text: str) -> float | int:
+    return int(text) if text.isdigit() else float(text)

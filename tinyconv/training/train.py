@@ -1,0 +1,266 @@
+"""Start a training, or resume one."""
+
+import json
+import sys
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tinyconv import augment as augmentations
+from tinyconv import data as datasets
+from tinyconv import recipes, registry, report
+from tinyconv.atomic import check_writable, remove_partial
+from tinyconv.devices import Devices, machine
+from tinyconv.errors import InputError
+from tinyconv.hosts import Hosts
+from tinyconv.recipes import Recipe
+from tinyconv.trained import open_model, origin
+from tinyconv.training import data_path, run_folder
+from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
+from tinyconv.training.head import with_head
+from tinyconv.training.run import Run
+from tinyconv.training.run_folder import RunFolder
+from tinyconv.training.trainer import Trainer
+
+
+def train(
+    model: str | Path = "cifar10_tiny",
+    data: str | Path = "cifar10",
+    *,
+    recipe: str | Recipe | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    augment: bool | None = None,
+    out: str | Path = "models",
+    hosts: Hosts | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    **options: Any,
+) -> Path:
+    """Train a net, and write a run folder.
+
+    The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
+    `confusion.png` and, to resume from, `checkpoint.npz`. Each file is whole at any moment. Ctrl-C
+    ends the training after the current batch, and the model is still saved and reported on.
+
+    Args:
+        model: one of `tinyconv.list_models()`, or a `.keras` file to fine-tune.
+        data: "cifar10", "cifar100", "digits", an `.npz` file, or a folder of images.
+        recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
+            "finetune" for a file, "digits" for the digits, or else the net's own.
+        epochs: how often every training image is seen. Default: the recipe's.
+        batch_size: images per step. Default: the recipe's.
+        augment: whether the training images are augmented. Default: the recipe's.
+        out: the folder that the run folder is made in.
+        hosts: the machines that take part, if there are several. Each calls this function, and the
+            first alone writes.
+        callbacks: callbacks of Keras. They are called after those of tinyconv: the `logs` of an
+            epoch have `val_accuracy` and `val_loss`.
+        **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
+            `mixed`, `freeze`, `devices` and `tpu`.
+
+    Returns:
+        The path of the run folder.
+
+    Raises:
+        InputError: an argument names what does not exist or does not fit, or `out` cannot be
+            written.
+
+    Example:
+
+    ```python
+    folder = tinyconv.train("cifar10_tiny_half", "digits", epochs=1, batch_size=64)
+    ```
+    """
+    model, data = str(model), str(data)
+    if recipe is None:
+        recipe = recipes.default(model, data)
+    elif isinstance(recipe, str):
+        recipe = recipes.find(recipe)
+    run = Run(
+        model=model,
+        data=data,
+        recipe=recipe,
+        epochs=recipe.epochs if epochs is None else epochs,
+        batch_size=recipe.batch_size if batch_size is None else batch_size,
+        augment=recipe.always_augment if augment is None else augment,
+        **options,
+    )
+    return start(run, Path(out), hosts, callbacks)
+
+
+def start(
+    run: Run,
+    out: Path = Path("models"),
+    hosts: Hosts | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+) -> Path:
+    """Start a run, as `train` does, and return its folder."""
+    augmentations.check(run.recipe.augment)
+    if not hosts or hosts.index == 0:
+        check_writable(out)
+    devices = Devices(run.tpu, run.devices, hosts)
+    trained = open_model(run.model) if run.model.endswith(".keras") else None
+    source = origin(Path(run.model)) if trained else None
+    dataset = _load(run, trained and trained.model, devices)
+    net = with_head(trained, dataset.class_names, run.model) if trained else None
+    _check_hosts_agree(run, net, dataset, devices)
+    name = net.name if net else run.model
+    path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
+    if devices.rank == 0:
+        path = run_folder.new_folder(path)
+    model = str(Path(run.model).absolute()) if trained else run.model
+    run = replace(run, data=data_path.absolute(run.data), model=model)
+    trainer = Trainer(run, net, dataset, devices)
+    return _train(trainer, _folder(trainer, path, source, []), 0, callbacks)
+
+
+def resume(
+    path: str | Path,
+    epochs: int | None = None,
+    hosts: Hosts | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+) -> Path:
+    """Resume a run that was interrupted, from its last complete epoch.
+
+    Args:
+        path: the run folder, which each of several `hosts` must see.
+        epochs: the number of epochs in all. Default: as the run was started.
+        hosts: as for `train`; so is `callbacks`.
+
+    Returns:
+        The path of the run folder.
+
+    Raises:
+        InputError: `path` is not a run folder, or its data no longer exist or have changed.
+    """
+    path = Path(path)
+    stored = run_folder.read(path)
+    run_folder.check_known(stored.run, Run, path)
+    facts, run = stored.facts, Run(**stored.run)
+    augmentations.check(run.recipe.augment)
+    if epochs is not None:
+        run = replace(run, epochs=epochs)
+    located = data_path.locate(run.data, facts.get("folder"), path)
+    data_path.check(located, path)
+    if not hosts or hosts.index == 0:
+        check_writable(path)
+        remove_partial(path)
+    devices = Devices(run.tpu, run.devices, hosts)
+    net = registry.open_model(path / run_folder.MODEL)
+    dataset = _load(replace(run, data=located), net, devices)
+    _check_hosts_agree(run, net, dataset, devices)
+    run = replace(run, data=data_path.absolute(located))
+    if facts["images"] != dataset.counts():
+        raise InputError(
+            f"{run.data} had {facts['images']} images when {path} was started, and has "
+            f"{dataset.counts()}."
+        )
+    if facts["classes"] != list(dataset.class_names):
+        raise InputError(f"{run.data} had other classes when {path} was started.")
+    trainer = Trainer(run, net, dataset, devices)
+    folder = _folder(trainer, path, facts.get("started_from"), stored.history)
+    done, state = folder.read_checkpoint()
+    if done > run.epochs:
+        raise InputError(f"{path} has {done} epochs, more than {run.epochs}.")
+    try:
+        trainer.restore(state)
+    except ValueError as error:
+        raise run_folder.unreadable(path / run_folder.CHECKPOINT) from error
+    del folder.history[done:]
+    return _train(trainer, folder, done, callbacks)
+
+
+def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Dataset:
+    if net:
+        height, width, _ = net.input_shape[1:]
+    else:
+        height, width = datasets.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
+    dataset = datasets.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
+    if run.drops_remainder(devices) and len(dataset.train) < run.batch_size:
+        raise InputError(
+            f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
+            "training images and partial batches are dropped."
+        )
+    if run.batch_size % devices.count:
+        raise InputError(
+            f"The batch size is {run.batch_size}; on {devices.count} devices it must be a "
+            f"multiple of {devices.count}."
+        )
+    return dataset
+
+
+def _check_hosts_agree(
+    run: Run, net: keras.Model | None, dataset: datasets.Dataset, devices: Devices
+) -> None:
+    if devices.hosts == 1:
+        return
+    weights = net and [zlib.crc32(weight) for weight in net.get_weights()]
+    labels = dataset.train.labels.tolist()
+    started = (asdict(run), weights, dataset.class_names, dataset.counts(), labels)
+    if not devices.agree(zlib.crc32(json.dumps(started).encode())):
+        raise InputError("The hosts differ in their arguments, models or data.")
+
+
+def _folder(
+    trainer: Trainer, path: Path, source: dict[str, Any] | None, history: list[dict[str, float]]
+) -> RunFolder:
+    run, dataset, devices = trainer.run, trainer.dataset, trainer.devices
+    facts = {
+        "run": asdict(run) | {"recipe": run.recipe.name},
+        "recipe": asdict(run.recipe),
+        "command": " ".join(sys.argv),
+        "folder": str(path.absolute()),
+        "started_from": source,
+        "classes": list(dataset.class_names),
+        "images": dataset.counts(),
+        "validation": "holdout" if dataset.holdout else dataset.test_name,
+        "parameters": report.parameters(trainer.net),
+        "macs": report.macs(trainer.net),
+        "devices": {"kind": devices.kind, "count": devices.count, "hosts": devices.hosts},
+        "machine": machine(),
+    }
+    return RunFolder(
+        path,
+        title=f"{trainer.net.name} on {dataset.name}",
+        test_name=dataset.test_name,
+        facts=facts,
+        history=history,
+        writes=devices.rank == 0,
+    )
+
+
+def _train(
+    trainer: Trainer,
+    folder: RunFolder,
+    done: int,
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> Path:
+    run, dataset, history = trainer.run, trainer.dataset, folder.history
+    folder.save_report("running")
+    recorder = Recorder(trainer, folder)
+    every: list[keras.callbacks.Callback] = [StartEpoch(trainer), recorder, *callbacks]
+    if trainer.devices.hosts == 1:  # a host that stopped alone would leave the others waiting
+        every.append(StopOnSignal())
+    print(f"{folder.path}: {folder.title}, epochs {done + 1} to {run.epochs}", flush=True)
+    trainer.fit(done, every)
+    if recorder.diverged:
+        folder.save_report("diverged")
+        raise InputError(
+            f"The loss became {recorder.diverged} in epoch {len(history) + 1}; "
+            f"{folder.path} keeps the {len(history)} epochs before; "
+            "lower the learning rate or train in float32."
+        )
+    trainer.update_net()
+    folder.save_model(trainer.net)
+    if folder.writes:
+        print(f"Evaluating on the training and the {dataset.test_name} images")
+        train, test = trainer.evaluate(dataset.train), trainer.evaluate(dataset.test)
+        status = "complete" if len(history) == run.epochs else "interrupted"
+        images = min(len(trainer.batches) * run.batch_size, len(dataset.train))
+        folder.finish(status, train, test, images)
+    return folder.path

@@ -1,0 +1,166 @@
+"""The net of a run, and the model that trains it: built, compiled, fitted, averaged."""
+
+import math
+import random
+from typing import Any
+
+import keras
+import numpy as np
+
+from tinyconv import recipes, registry, report, terminal
+from tinyconv.augment import Augmentation, Mixup
+from tinyconv.data import Batches, Dataset, Split, feed
+from tinyconv.devices import Devices
+from tinyconv.errors import InputError
+from tinyconv.fast.twin import twin
+from tinyconv.hosts import LOST
+from tinyconv.recipes import Recipe
+from tinyconv.training.run import Run
+
+STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
+
+
+def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any]:
+    """The optimizer, loss and metrics of a recipe, for `keras.Model.compile`.
+
+    Args:
+        recipe: the recipe.
+        steps: the number of steps of the whole training.
+        mixup: whether labels are shares of classes rather than indices.
+    """
+    kind = "Categorical" if mixup else "SparseCategorical"
+    return {
+        "optimizer": recipes.optimizer(recipe, steps),
+        "loss": getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
+        "metrics": [getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
+    }
+
+
+def augmentation(
+    recipe: Recipe, *, seed: int, classes: int, epochs: int, steps_per_epoch: int
+) -> Augmentation:
+    """The augmentation of a recipe, with mixup if the recipe has it."""
+    mixup = Mixup(recipe.mixup, classes, epochs) if recipe.mixup > 0 else None
+    return Augmentation(recipe.augment, seed, mixup, steps_per_epoch)
+
+
+class Trainer:
+    """The models of a run and what trains them.
+
+    Args:
+        run: what makes the training.
+        net: the model to start from. Default: a new net.
+        dataset: the images.
+        devices: what the training runs on.
+
+    `net` is the model that is validated and saved: in float32, and averaged if the recipe has an
+    EMA. `replica` is its copy on the devices, in their precision. `model` trains the weights of
+    `replica`, and `validator` validates those of `net`; on a CPU both may be fused.
+    """
+
+    def __init__(self, run: Run, net: keras.Model | None, dataset: Dataset, devices: Devices):
+        self.run, self.dataset, self.devices = run, dataset, devices
+        drop_remainder = run.drops_remainder(devices)
+        self.batches = Batches(dataset.train, run.batch_size, run.seed, drop_remainder)
+        random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
+        self.net = net or registry.create_model(
+            run.model, len(dataset.class_names), dataset.train.images.shape[1:]
+        )
+        for layer in self.net.layers if run.recipe.dropout is not None else ():
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = run.recipe.dropout
+        steps = len(self.batches)
+        with devices.scope():
+            options = compile_options(run.recipe, steps=steps * run.epochs, mixup=run.mixup)
+            self.replica = devices.clone(self.net, run.mixed)
+            for layer in self.replica.layers[:-1] if run.freeze else ():
+                layer.trainable = False
+            fast = run.fast and devices.can_fuse(run.mixed)
+            self.model = twin(self.replica) if fast else self.replica
+            self.validator = twin(self.net) if fast else self.net
+            options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
+            self.model.compile(
+                **options,
+                jit_compile=devices.jit_compile,
+                steps_per_execution=devices.steps_per_execution(steps),
+            )
+
+    def fit(self, initial_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
+        """Train from `initial_epoch` on, which counts from 0, to the last epoch of the run.
+
+        Raises:
+            InputError: another host is lost.
+        """
+        run, several = self.run, self.devices.hosts > 1
+        augment = None
+        if run.augment and run.recipe.augment:
+            augment = augmentation(
+                run.recipe,
+                seed=run.seed,
+                classes=len(self.dataset.class_names),
+                epochs=run.epochs,
+                steps_per_epoch=len(self.batches),
+            )
+        share = self.devices.share(run.batch_size) if several else None
+        batches = feed(self.batches, augment, share)
+        try:
+            with self.devices.fit_scope():
+                self.model.fit(
+                    batches,
+                    initial_epoch=initial_epoch,
+                    epochs=run.epochs,
+                    callbacks=callbacks,
+                    shuffle=False,  # `Batches` does it
+                    verbose=1 if terminal.bars() else 2,  # 2: one line an epoch
+                )
+        except (ValueError, RuntimeError) as error:
+            if several and any(name in str(error) for name in ("Gloo", "NCCL")):
+                raise InputError(LOST) from error
+            raise
+
+    def evaluate(self, split: Split, bar: bool = True) -> report.Evaluation:
+        """Ask the net about every image of a split."""
+        return report.evaluate(self.validator, split, max(256, self.run.batch_size), bar)
+
+    def validate(self) -> dict[str, float]:
+        """Update the net, and return its accuracy and loss of the images to validate on."""
+        self.update_net()
+        found = self.evaluate(self.dataset.holdout or self.dataset.test, bar=False)
+        return {"val_accuracy": found.accuracy, "val_loss": found.loss}
+
+    def update_net(self) -> None:
+        """Give the net the weights of the replica, or, with an EMA, their average."""
+        weights = self.replica.get_weights()
+        if not self.run.recipe.ema:
+            self.net.set_weights(weights)
+            return
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.net.set_weights(self.replica.get_weights())
+        self.replica.set_weights(weights)
+        norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
+        if norms and not self.run.freeze:
+            # The running statistics belong to the raw weights, not to their average.
+            renewals = math.log(STALE) / math.log(max(norm.momentum for norm in norms))
+            for index in range(math.ceil(renewals)):
+                self.net(self.batches[index % len(self.batches)][0], training=True)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that a resumed run needs; random streams are seeded anew in every epoch."""
+        return {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go back to a `state`.
+
+        Raises:
+            ValueError: it is the state of another net or optimizer.
+        """
+        with self.devices.scope():
+            self.model.optimizer.build(self.model.trainable_variables)
+        variables = self._variables()
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in variables.items()}:
+            raise ValueError("weights of another net or optimizer")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        return {v.path: v for v in (*self.replica.weights, *self.model.optimizer.variables)}
