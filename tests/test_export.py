@@ -9,8 +9,9 @@ from conftest import run
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tinyconv import create_model, export, trained
+from tinyconv import create_model, exporters, trained
 from tinyconv.errors import InputError
+from tinyconv.exporters import rewrite
 
 NETS = ("cifar10_tiny", "cifar10_tiny_half", "tiniest", "resnet20")
 IMAGES = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
@@ -34,9 +35,9 @@ def lively(name):
 @pytest.mark.parametrize("name", NETS)
 def test_a_rewritten_net_is_the_same_function(name):
     model = lively(name)
-    rewritten = export.rewritten(model)  # leaves it as it was, for another time
+    rewritten = rewrite.rewritten(model)  # leaves it as it was, for another time
     expected = model.predict_on_batch(IMAGES)
-    for other in (rewritten, export.rewritten(model, onnx=True), export.for_int8(rewritten)):
+    for other in (rewritten, rewrite.rewritten(model, onnx=True), rewrite.for_int8(rewritten)):
         answers = other.predict_on_batch(IMAGES)
         np.testing.assert_allclose(answers, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -44,7 +45,7 @@ def test_a_rewritten_net_is_the_same_function(name):
 def test_rewriting_leaves_no_layer_that_runtimes_do_badly():
     depthwise = keras.layers.DepthwiseConv2D
     for name in NETS:
-        for layer in export.rewritten(create_model(name), onnx=True).layers:
+        for layer in rewrite.rewritten(create_model(name), onnx=True).layers:
             assert not (isinstance(layer, depthwise) and layer.depth_multiplier > 1)
             assert not (type(layer) is keras.layers.Conv2D and layer.groups > 1)
             assert not (
@@ -60,7 +61,7 @@ def test_the_order_of_channels_is_kept_where_it_cannot_be_followed():
     both = keras.layers.Add()([x, keras.layers.Activation("relu")(x)])
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalMaxPooling2D()(both)))
     images = IMAGES[:, :8, :8].astype("float32")
-    rewritten = export.rewritten(model)
+    rewritten = rewrite.rewritten(model)
     np.testing.assert_allclose(rewritten(images), model(images), rtol=1e-5)
     assert rewritten.layers[1].depth_multiplier == 2
 
@@ -70,7 +71,7 @@ def test_litert(name, tmp_path):
     needs("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter
 
-    check = export.export(lively(name), "litert", tmp_path / "net.tflite", IMAGES)
+    check = exporters.export(lively(name), "litert", tmp_path / "net.tflite", IMAGES)
     assert check.difference < 1e-4 and check.same == 1 and check.labels is None
     interpreter = Interpreter(str(tmp_path / "net.tflite"))
     kinds = {operation["op_name"] for operation in interpreter._get_ops_details()}
@@ -84,7 +85,7 @@ def test_int8_computes_no_means_but_by_products(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     model = lively("cifar10_tiny_half")
-    export.FORMATS["litert-int8"].write(model, tmp_path / "net.tflite", IMAGES)
+    exporters.formats()["litert-int8"].write(model, tmp_path / "net.tflite", IMAGES)
     interpreter = Interpreter(str(tmp_path / "net.tflite"))
     kinds = [operation["op_name"] for operation in interpreter._get_ops_details()]
     assert kinds.count("MEAN") == kinds.count("DEQUANTIZE") == 1  # of the head, of the logits
@@ -101,7 +102,7 @@ def test_tiniest_survives_8_bits(tmp_path):
         for left in range(0, 513, 64)
     ]
     images, model = np.stack(parts), create_model("tiniest", pretrained=True)
-    form, path = export.FORMATS["litert-int8"], tmp_path / "net.tflite"
+    form, path = exporters.formats()["litert-int8"], tmp_path / "net.tflite"
     form.write(model, path, images)
     expected = model.predict_on_batch(images)
     assert len(set(expected.argmax(-1))) > 4
@@ -118,7 +119,7 @@ def test_another_net_is_the_same_function_in_8_bits():
     x = keras.layers.Activation("exponential", name="add")(keras.layers.Rescaling(3.0)(x))
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(export.for_int8(model)(images), model(images), rtol=1e-4)
+    np.testing.assert_allclose(rewrite.for_int8(model)(images), model(images), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -126,52 +127,54 @@ def test_onnx(name, tmp_path):
     needs("onnx", "onnxruntime", "tf2onnx")
     import onnx
 
-    check = export.export(lively(name), "onnx", tmp_path / "net.onnx", IMAGES, np.arange(16) % 10)
+    check = exporters.export(
+        lively(name), "onnx", tmp_path / "net.onnx", IMAGES, np.arange(16) % 10
+    )
     assert check.difference < 1e-4 and check.same == 1
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
 
 
 def test_savedmodel(tmp_path):
-    check = export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+    check = exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
     assert check.difference < 1e-5 and check.size > 4 * 48_794
     with pytest.raises(InputError, match="is there already; remove it"):
-        export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+        exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is there already; remove it"):
-        export.check_path(tmp_path / "file", export.find("savedmodel"))
+        exporters.check_path(tmp_path / "file", exporters.get("savedmodel"))
 
 
 @pytest.mark.parametrize(
     ("target", "ending"), [("litert", "tflite"), ("litert-int8", "tflite"), ("onnx", "onnx")]
 )
 def test_a_file_that_disagrees_is_refused_and_gone(target, ending, tmp_path, monkeypatch):
-    form = export.FORMATS[target]
+    form = exporters.formats()[target]
     needs(*form.packages)
 
     def write(model, path, images):
         wrong = keras.models.clone_model(model)  # with new weights
         form.write(wrong, path, images)
 
-    broken = export.Format(**(vars(form) | {"write": write}))
-    monkeypatch.setitem(export.FORMATS, target, broken)
+    broken = exporters.Format(**(vars(form) | {"write": write}))
+    monkeypatch.setitem(exporters.formats(), target, broken)
     with pytest.raises(InputError, match="disagrees with Keras and was removed"):
-        export.export(lively("resnet20"), target, tmp_path / f"net.{ending}", IMAGES)
+        exporters.export(lively("resnet20"), target, tmp_path / f"net.{ending}", IMAGES)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_nan_does_not_agree():
     logits = np.eye(3, dtype=np.float32)
-    check = export.Check(np.where(logits == 1, np.nan, logits), logits, None, 0.0, 0)
-    for form in export.FORMATS.values():
+    check = exporters.Check(np.where(logits == 1, np.nan, logits), logits, None, 0.0, 0)
+    for form in exporters.formats().values():
         assert not check.agrees(form)
 
 
 def test_what_is_missing_or_unknown_is_said(monkeypatch):
     with pytest.raises(InputError, match="Unknown format 'onxn': did you mean 'onnx'"):
-        export.find("onxn")
+        exporters.get("onxn")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnx needs .*: pip install 'tinyconv\[export\]'"):
-        export.find("onnx")
+        exporters.get("onnx")
 
 
 def test_a_model_from_a_file_is_exported(npz, tmp_path):

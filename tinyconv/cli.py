@@ -218,9 +218,10 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    from tinyconv import export, trained
+    from tinyconv import exporters as export
+    from tinyconv import trained
 
-    form = export.find(args.to)
+    form = export.get(args.to)
     if args.images < 1:
         raise InputError(f"--images is {args.images}; it must be at least 1.")
     opened = trained.open_model(args.model)
