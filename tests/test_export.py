@@ -1,5 +1,6 @@
 """What is exported answers as Keras does, or is refused."""
 
+import shutil
 import sys
 
 import keras
@@ -11,7 +12,7 @@ from sklearn.datasets import load_sample_images
 
 from tinyconv import create_model, exporters, trained
 from tinyconv.errors import InputError
-from tinyconv.exporters import rewrite
+from tinyconv.exporters import rewrite, samples
 
 NETS = ("cifar10_tiny", "cifar10_tiny_half", "tiniest", "resnet20")
 IMAGES = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
@@ -175,6 +176,93 @@ def test_what_is_missing_or_unknown_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnx needs .*: pip install 'tinyconv\[export\]'"):
         exporters.get("onnx")
+
+
+def test_a_format_is_one_file(tmp_path, monkeypatch):
+    code = "from tinyconv.exporters import Format\nFORMATS = {'json': Format('.json', None, None)}"
+    (tmp_path / "a_runtime.py").write_text(code)
+    monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "tinyconv.exporters.a_runtime", raising=False)
+    found = exporters.formats.__wrapped__()
+    assert sorted(found) == ["json", "litert", "litert-int8", "onnx", "savedmodel"]
+    assert found["json"].tail == ".json"
+
+
+NAMES = ("yellow", "red", "green", "blue")
+
+
+def brightest(names=NAMES, own=None):
+    """A model that knows `NAMES`: the brightest channel, and yellow never."""
+    image = keras.Input((32, 32, 3))
+    channels = keras.layers.GlobalAveragePooling2D()(image)
+    kernel = np.eye(3, 4, k=1)
+    constant = keras.initializers.Constant(kernel)
+    logits = keras.layers.Dense(4, kernel_initializer=constant)(channels)
+    return trained.Trained(keras.Model(image, logits), names, own)
+
+
+def right(model, chosen):
+    """The share of images whose class is the label."""
+    answers = model.predict_on_batch(chosen.images.astype("float32")).argmax(-1)
+    return (answers == chosen.labels).mean()
+
+
+def contents(images):
+    return {image.tobytes() for image in images}
+
+
+def test_another_folder_is_checked_whole_in_the_classes_of_the_model(folder):
+    """As `tinyconv evaluate` reads it: 3 of the model's 4 classes, in another order."""
+    opened = brightest(own=str(folder.parent / "own"))
+    chosen = samples.choose(opened, str(folder), 1000, None)
+    assert chosen.what == "images of photos"
+    assert len(chosen.images) == len(chosen.calibration) == 48
+    assert right(opened.model, chosen) == 1
+    assert np.bincount(chosen.labels).tolist() == [0, 16, 16, 16]
+
+
+def test_calibration_takes_other_images_where_there_are_enough(folder, monkeypatch):
+    monkeypatch.setattr(samples, "CALIBRATION", 8)
+    chosen = samples.choose(brightest(), str(folder), 40, None)
+    assert len(chosen.images) == 40 and len(chosen.calibration) == 8
+    assert not contents(chosen.images) & contents(chosen.calibration)
+    assert len(samples.choose(brightest(), str(folder), 41, None).calibration) == 8
+
+
+def test_the_folder_of_the_training_is_checked_on_what_was_held_out(folder):
+    opened = brightest(own=str(folder))
+    for spec in (None, str(folder)):
+        chosen = samples.choose(opened, spec, 1000, None)
+        assert chosen.what == "test images of photos"
+        assert len(chosen.images) == 9 and len(chosen.calibration) == 39
+        assert not contents(chosen.images) & contents(chosen.calibration)
+        assert right(opened.model, chosen) == 1
+
+
+def test_a_folder_with_splits_is_calibrated_on_its_training_images(folder):
+    both = folder.parent / "both"
+    shutil.copytree(folder, both / "train")
+    shutil.copytree(folder, both / "val", ignore=shutil.ignore_patterns("[0-3]?.png"))
+    chosen = samples.choose(brightest(), str(both), 1000, None)
+    assert chosen.what == "val images of both"
+    assert len(chosen.images) == 18 and len(chosen.calibration) == 48
+    (both / "train").rename(folder.parent / "moved")
+    (both / "val").rename(both / "test")
+    chosen = samples.choose(brightest(), str(both), 1000, None)
+    assert chosen.what == "images of both" and len(chosen.images) == 18
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), ("red", "green", "a", "b"), None])
+def test_classes_that_the_model_does_not_know_have_no_labels(names, folder, npz):
+    """`None`: nothing names the model's 4 classes, and the data have 3."""
+    for spec in (folder, npz):
+        assert samples.choose(brightest(names), str(spec), 1000, None).labels is None
+
+
+def test_without_data_the_check_is_on_noise(tmp_path):
+    chosen = samples.choose(brightest(own=str(tmp_path / "gone")), None, 300, None)
+    assert chosen.what.startswith("noise") and chosen.labels is None
+    assert chosen.images.shape == (300, 32, 32, 3) and len(chosen.calibration) == 200
 
 
 def test_a_model_from_a_file_is_exported(npz, tmp_path):

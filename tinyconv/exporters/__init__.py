@@ -161,9 +161,9 @@ def export(
 
     Example:
 
-    >>> model = tinyconv.create_model("resnet20", pretrained=True)
+    >>> model = create_model("resnet20", pretrained=True)
     >>> images = np.random.default_rng(0).integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
-    >>> check = tinyconv.export(model, "savedmodel", "resnet20-savedmodel", images)
+    >>> check = exporters.export(model, "savedmodel", "resnet20-savedmodel", images)
     >>> check.same
     1.0
     """
