@@ -1,5 +1,6 @@
 """What is exported answers as Keras does, or is refused."""
 
+import shutil
 import sys
 
 import keras
@@ -9,8 +10,9 @@ from conftest import run
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tinyconv import create_model, export, trained
+from tinyconv import create_model, exporters, trained
 from tinyconv.errors import InputError
+from tinyconv.exporters import rewrite, samples
 
 NETS = ("cifar10_tiny", "cifar10_tiny_half", "tiniest", "resnet20")
 IMAGES = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
@@ -34,9 +36,9 @@ def lively(name):
 @pytest.mark.parametrize("name", NETS)
 def test_a_rewritten_net_is_the_same_function(name):
     model = lively(name)
-    rewritten = export.rewritten(model)  # leaves it as it was, for another time
+    rewritten = rewrite.rewritten(model)  # leaves it as it was, for another time
     expected = model.predict_on_batch(IMAGES)
-    for other in (rewritten, export.rewritten(model, onnx=True), export.for_int8(rewritten)):
+    for other in (rewritten, rewrite.rewritten(model, onnx=True), rewrite.for_int8(rewritten)):
         answers = other.predict_on_batch(IMAGES)
         np.testing.assert_allclose(answers, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -44,7 +46,7 @@ def test_a_rewritten_net_is_the_same_function(name):
 def test_rewriting_leaves_no_layer_that_runtimes_do_badly():
     depthwise = keras.layers.DepthwiseConv2D
     for name in NETS:
-        for layer in export.rewritten(create_model(name), onnx=True).layers:
+        for layer in rewrite.rewritten(create_model(name), onnx=True).layers:
             assert not (isinstance(layer, depthwise) and layer.depth_multiplier > 1)
             assert not (type(layer) is keras.layers.Conv2D and layer.groups > 1)
             assert not (
@@ -60,7 +62,7 @@ def test_the_order_of_channels_is_kept_where_it_cannot_be_followed():
     both = keras.layers.Add()([x, keras.layers.Activation("relu")(x)])
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalMaxPooling2D()(both)))
     images = IMAGES[:, :8, :8].astype("float32")
-    rewritten = export.rewritten(model)
+    rewritten = rewrite.rewritten(model)
     np.testing.assert_allclose(rewritten(images), model(images), rtol=1e-5)
     assert rewritten.layers[1].depth_multiplier == 2
 
@@ -70,7 +72,7 @@ def test_litert(name, tmp_path):
     needs("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter
 
-    check = export.export(lively(name), "litert", tmp_path / "net.tflite", IMAGES)
+    check = exporters.export(lively(name), "litert", tmp_path / "net.tflite", IMAGES)
     assert check.difference < 1e-4 and check.same == 1 and check.labels is None
     interpreter = Interpreter(str(tmp_path / "net.tflite"))
     kinds = {operation["op_name"] for operation in interpreter._get_ops_details()}
@@ -84,7 +86,7 @@ def test_int8_computes_no_means_but_by_products(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     model = lively("cifar10_tiny_half")
-    export.FORMATS["litert-int8"].write(model, tmp_path / "net.tflite", IMAGES)
+    exporters.formats()["litert-int8"].write(model, tmp_path / "net.tflite", IMAGES)
     interpreter = Interpreter(str(tmp_path / "net.tflite"))
     kinds = [operation["op_name"] for operation in interpreter._get_ops_details()]
     assert kinds.count("MEAN") == kinds.count("DEQUANTIZE") == 1  # of the head, of the logits
@@ -101,7 +103,7 @@ def test_tiniest_survives_8_bits(tmp_path):
         for left in range(0, 513, 64)
     ]
     images, model = np.stack(parts), create_model("tiniest", pretrained=True)
-    form, path = export.FORMATS["litert-int8"], tmp_path / "net.tflite"
+    form, path = exporters.formats()["litert-int8"], tmp_path / "net.tflite"
     form.write(model, path, images)
     expected = model.predict_on_batch(images)
     assert len(set(expected.argmax(-1))) > 4
@@ -118,7 +120,7 @@ def test_another_net_is_the_same_function_in_8_bits():
     x = keras.layers.Activation("exponential", name="add")(keras.layers.Rescaling(3.0)(x))
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(export.for_int8(model)(images), model(images), rtol=1e-4)
+    np.testing.assert_allclose(rewrite.for_int8(model)(images), model(images), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -126,52 +128,141 @@ def test_onnx(name, tmp_path):
     needs("onnx", "onnxruntime", "tf2onnx")
     import onnx
 
-    check = export.export(lively(name), "onnx", tmp_path / "net.onnx", IMAGES, np.arange(16) % 10)
+    check = exporters.export(
+        lively(name), "onnx", tmp_path / "net.onnx", IMAGES, np.arange(16) % 10
+    )
     assert check.difference < 1e-4 and check.same == 1
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
 
 
 def test_savedmodel(tmp_path):
-    check = export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+    check = exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
     assert check.difference < 1e-5 and check.size > 4 * 48_794
     with pytest.raises(InputError, match="is there already; remove it"):
-        export.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+        exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is there already; remove it"):
-        export.check_path(tmp_path / "file", export.find("savedmodel"))
+        exporters.check_path(tmp_path / "file", exporters.get("savedmodel"))
 
 
 @pytest.mark.parametrize(
     ("target", "ending"), [("litert", "tflite"), ("litert-int8", "tflite"), ("onnx", "onnx")]
 )
 def test_a_file_that_disagrees_is_refused_and_gone(target, ending, tmp_path, monkeypatch):
-    form = export.FORMATS[target]
+    form = exporters.formats()[target]
     needs(*form.packages)
 
     def write(model, path, images):
         wrong = keras.models.clone_model(model)  # with new weights
         form.write(wrong, path, images)
 
-    broken = export.Format(**(vars(form) | {"write": write}))
-    monkeypatch.setitem(export.FORMATS, target, broken)
+    broken = exporters.Format(**(vars(form) | {"write": write}))
+    monkeypatch.setitem(exporters.formats(), target, broken)
     with pytest.raises(InputError, match="disagrees with Keras and was removed"):
-        export.export(lively("resnet20"), target, tmp_path / f"net.{ending}", IMAGES)
+        exporters.export(lively("resnet20"), target, tmp_path / f"net.{ending}", IMAGES)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_nan_does_not_agree():
     logits = np.eye(3, dtype=np.float32)
-    check = export.Check(np.where(logits == 1, np.nan, logits), logits, None, 0.0, 0)
-    for form in export.FORMATS.values():
+    check = exporters.Check(np.where(logits == 1, np.nan, logits), logits, None, 0.0, 0)
+    for form in exporters.formats().values():
         assert not check.agrees(form)
 
 
 def test_what_is_missing_or_unknown_is_said(monkeypatch):
     with pytest.raises(InputError, match="Unknown format 'onxn': did you mean 'onnx'"):
-        export.find("onxn")
+        exporters.get("onxn")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnx needs .*: pip install 'tinyconv\[export\]'"):
-        export.find("onnx")
+        exporters.get("onnx")
+
+
+def test_a_format_is_one_file(tmp_path, monkeypatch):
+    code = "from tinyconv.exporters import Format\nFORMATS = {'json': Format('.json', None, None)}"
+    (tmp_path / "a_runtime.py").write_text(code)
+    monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "tinyconv.exporters.a_runtime", raising=False)
+    found = exporters.formats.__wrapped__()
+    assert sorted(found) == ["json", "litert", "litert-int8", "onnx", "savedmodel"]
+    assert found["json"].tail == ".json"
+
+
+NAMES = ("yellow", "red", "green", "blue")
+
+
+def brightest(names=NAMES, own=None):
+    """A model that knows `NAMES`: the brightest channel, and yellow never."""
+    image = keras.Input((32, 32, 3))
+    channels = keras.layers.GlobalAveragePooling2D()(image)
+    kernel = np.eye(3, 4, k=1)
+    constant = keras.initializers.Constant(kernel)
+    logits = keras.layers.Dense(4, kernel_initializer=constant)(channels)
+    return trained.Trained(keras.Model(image, logits), names, own)
+
+
+def right(model, chosen):
+    """The share of images whose class is the label."""
+    answers = model.predict_on_batch(chosen.images.astype("float32")).argmax(-1)
+    return (answers == chosen.labels).mean()
+
+
+def contents(images):
+    return {image.tobytes() for image in images}
+
+
+def test_another_folder_is_checked_whole_in_the_classes_of_the_model(folder):
+    """As `tinyconv evaluate` reads it: 3 of the model's 4 classes, in another order."""
+    opened = brightest(own=str(folder.parent / "own"))
+    chosen = samples.choose(opened, str(folder), 1000, None)
+    assert chosen.what == "images of photos"
+    assert len(chosen.images) == len(chosen.calibration) == 48
+    assert right(opened.model, chosen) == 1
+    assert np.bincount(chosen.labels).tolist() == [0, 16, 16, 16]
+
+
+def test_calibration_takes_other_images_where_there_are_enough(folder, monkeypatch):
+    monkeypatch.setattr(samples, "CALIBRATION", 8)
+    chosen = samples.choose(brightest(), str(folder), 40, None)
+    assert len(chosen.images) == 40 and len(chosen.calibration) == 8
+    assert not contents(chosen.images) & contents(chosen.calibration)
+    assert len(samples.choose(brightest(), str(folder), 41, None).calibration) == 8
+
+
+def test_the_folder_of_the_training_is_checked_on_what_was_held_out(folder):
+    opened = brightest(own=str(folder))
+    for spec in (None, str(folder)):
+        chosen = samples.choose(opened, spec, 1000, None)
+        assert chosen.what == "test images of photos"
+        assert len(chosen.images) == 9 and len(chosen.calibration) == 39
+        assert not contents(chosen.images) & contents(chosen.calibration)
+        assert right(opened.model, chosen) == 1
+
+
+def test_a_folder_with_splits_is_calibrated_on_its_training_images(folder):
+    both = folder.parent / "both"
+    shutil.copytree(folder, both / "train")
+    shutil.copytree(folder, both / "val", ignore=shutil.ignore_patterns("[0-3]?.png"))
+    chosen = samples.choose(brightest(), str(both), 1000, None)
+    assert chosen.what == "val images of both"
+    assert len(chosen.images) == 18 and len(chosen.calibration) == 48
+    (both / "train").rename(folder.parent / "moved")
+    (both / "val").rename(both / "test")
+    chosen = samples.choose(brightest(), str(both), 1000, None)
+    assert chosen.what == "images of both" and len(chosen.images) == 18
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c", "d"), ("red", "green", "a", "b"), None])
+def test_classes_that_the_model_does_not_know_have_no_labels(names, folder, npz):
+    """`None`: nothing names the model's 4 classes, and the data have 3."""
+    for spec in (folder, npz):
+        assert samples.choose(brightest(names), str(spec), 1000, None).labels is None
+
+
+def test_without_data_the_check_is_on_noise(tmp_path):
+    chosen = samples.choose(brightest(own=str(tmp_path / "gone")), None, 300, None)
+    assert chosen.what.startswith("noise") and chosen.labels is None
+    assert chosen.images.shape == (300, 32, 32, 3) and len(chosen.calibration) == 200
 
 
 def test_a_model_from_a_file_is_exported(npz, tmp_path):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tinyconv import export, outputs, trained
+from tinyconv import exporters, outputs, trained
 from tinyconv.errors import InputError
 from tinyconv.training.head import with_head
 
@@ -186,12 +186,12 @@ def test_training_takes_no_other_probabilities(case):
 @pytest.mark.parametrize("target", ["savedmodel", "litert", "onnx"])
 @pytest.mark.parametrize("case", ["a softmax operation", "a softmax below", "a Sequential"])
 def test_probabilities_are_exported_as_they_are(case, target, tmp_path):
-    form = export.FORMATS[target]
+    form = exporters.formats()[target]
     for package in form.packages:
         pytest.importorskip(package, reason="it comes with tinyconv[export]")
     PROBABILITIES[case]().save(tmp_path / "net.keras")
     opened = trained.open_model(str(tmp_path / "net.keras"))
     images = outputs.images(8, 8).astype(np.uint8)
-    check = export.export(opened.model, target, tmp_path / f"net{form.tail}", images)
+    check = exporters.export(opened.model, target, tmp_path / f"net{form.tail}", images)
     np.testing.assert_allclose(check.logits.sum(axis=1), 1, atol=1e-3)
     np.testing.assert_allclose(check.logits, opened.model(images), atol=1e-4)

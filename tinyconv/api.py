@@ -13,7 +13,7 @@ from tinyconv.training import data_path
 
 if TYPE_CHECKING:
     from tinyconv.data.ranges import Range
-    from tinyconv.export import Check
+    from tinyconv.exporters import Check
     from tinyconv.report import Evaluation
 
 
@@ -169,37 +169,22 @@ def export_and_check(
     Returns:
         The path, what images were compared, and how the file answered them.
     """
-    import importlib
+    from tinyconv import exporters
 
-    exporters: Any = importlib.import_module("tinyconv.export")
-
-    form = exporters.find(to)
+    form = exporters.get(to)
     if images < 1:
         raise InputError(f"--images is {images}; it must be at least 1.")
     opened = open_model(str(model))
     path = Path(out or f"{opened.model.name}{form.tail}")
     exporters.check_path(path, form)
-    import numpy as np
+    from tinyconv.exporters import samples
 
-    from tinyconv import data as datasets
-
-    size = opened.model.input_shape[1:3]
-    spec = data or opened.data
-    labels = None
-    if spec and (data or datasets.is_here(str(spec))):
-        dataset = datasets.load(str(spec), size, data_range=_range(opened, data, data_range))
-        what = f"test images of {dataset.name}"
-        shown, known = dataset.test.some(images)
-        calibration, _ = dataset.train.some(exporters.CALIBRATION)
-        same = opened.class_names in (None, dataset.class_names)
-        if same and opened.model.output_shape[-1] == len(dataset.class_names):
-            labels = known
-    else:
-        what = "noise, as no --data is given and the model's own is not here"
-        rng = np.random.default_rng(0)
-        shown = rng.integers(256, size=(images, *size, 3), dtype=np.uint8)
-        calibration = shown[: exporters.CALIBRATION]
-    return path, what, exporters.export(opened.model, to, path, shown, labels, calibration)
+    spec = None if data is None else str(data)
+    chosen = samples.choose(opened, spec, images, _range(opened, data, data_range))
+    check = exporters.export(
+        opened.model, to, path, chosen.images, chosen.labels, chosen.calibration
+    )
+    return path, chosen.what, check
 
 
 def _range(opened: Trained, data: str | Path | None, given: Range | None) -> Range | None:

@@ -8,7 +8,7 @@ or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` t
 from tinyconv.data.batches import AugmentedBatches, Batches, feed
 from tinyconv.data.files import image_files
 from tinyconv.data.images import read_image, text
-from tinyconv.data.sources import SIZES, is_here, load, load_test
+from tinyconv.data.sources import SIZES, is_another_folder, is_here, load, load_test
 from tinyconv.data.splits import Dataset, OnDisk, Split
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "feed",
     "image_files",
+    "is_another_folder",
     "is_here",
     "load",
     "load_test",

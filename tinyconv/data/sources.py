@@ -106,11 +106,7 @@ def load_test(
     """
     folder = Path(spec)
     is_folder = spec not in SIZES and folder.is_dir()
-    if (
-        is_folder
-        and data_range is None
-        and (own is None or folder.resolve() != Path(own).resolve())
-    ):
+    if data_range is None and is_another_folder(spec, own):
         split, names, which = load_test_folder(folder, size)
     else:
         dataset = load(spec, size, data_range=data_range)
@@ -129,6 +125,13 @@ def load_test(
     indices = np.array([class_names.index(name) for name in names], np.int32)
     what += f", in {len(names)} of the model's {len(class_names)} classes"
     return Split(split.images, indices[split.labels]), class_names, what
+
+
+def is_another_folder(spec: str, own: str | None) -> bool:
+    """Whether `spec` is a folder, and not the folder `own` that a model was trained on."""
+    folder = Path(spec)
+    is_own = own is not None and folder.resolve() == Path(own).resolve()
+    return spec not in SIZES and folder.is_dir() and not is_own
 
 
 def is_here(spec: str) -> bool:

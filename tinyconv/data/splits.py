@@ -64,8 +64,15 @@ class Split:
 
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """At most `count` images and labels, evenly from start to end: folders go by class."""
-        indices = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        indices = self._spread(count)
         return self.images[indices], self.labels[indices]
+
+    def others(self, count: int) -> "Split":
+        """The images and labels that `some(count)` leaves out."""
+        return self.take(np.setdiff1d(np.arange(len(self)), self._spread(count)))
+
+    def _spread(self, count: int) -> np.ndarray:
+        return np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
 
 
 @dataclass(frozen=True)

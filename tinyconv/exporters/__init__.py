@@ -1,0 +1,225 @@
+"""Trained models in files for phones, browsers and C++: written, run and compared with Keras.
+
+A file that disagrees with Keras is refused. Each runtime has a module in this package. Its
+`FORMATS` holds the formats of the runtime, and no other list of formats exists.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tinyconv import atomic
+from tinyconv.errors import InputError, unknown
+
+CALIBRATION = 200  # images from which int8 learns the range of each activation
+CALLS = 100  # with one image each, to measure the latency
+Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> logits (N, classes)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported models.
+
+    Args:
+        tail: the end of a file's name; of a folder's name if it has no dot.
+        write: a function of a model, the path to write to and calibration images (N, H, W, 3).
+        load: a function of the path of a written file that returns what runs it.
+        packages: the packages that `write` and `load` need beside TensorFlow.
+        same: the least share of images for which the file and Keras must choose the same class.
+        difference: the largest allowed difference of two logits, as a share of Keras' largest.
+    """
+
+    tail: str
+    write: Callable[[keras.Model, Path, np.ndarray], None]
+    load: Callable[[Path], Runtime]
+    packages: tuple[str, ...] = ()
+    same: float = 0.0
+    difference: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """The logits of a written file, compared with those of Keras.
+
+    Args:
+        logits: of the file, (N, classes).
+        keras: the logits of Keras, (N, classes).
+        labels: the classes of the images, (N,), or None if they are not known.
+        latency: seconds for one image on one thread, the median of several calls.
+        size: bytes of the file, or of all files in the folder.
+    """
+
+    logits: np.ndarray
+    keras: np.ndarray
+    labels: np.ndarray | None
+    latency: float
+    size: int
+
+    @property
+    def same(self) -> float:
+        """The share of images for which the file and Keras choose the same class."""
+        return float((self.logits.argmax(-1) == self.keras.argmax(-1)).mean())
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of two logits, as a share of Keras' largest logit."""
+        return float(np.abs(self.logits - self.keras).max() / np.abs(self.keras).max())
+
+    def agrees(self, form: Format) -> bool:
+        """Whether the file is as near to Keras as `form` demands; a file with a NaN is not."""
+        return self.same >= form.same and self.difference <= form.difference
+
+    def text(self) -> str:
+        """The comparison in lines for a terminal."""
+        lines = [
+            f"{self.size / 1000:,.0f} KB, {1000 * self.latency:.2f} ms an image on one thread",
+            f"{self.same:.2%} of {len(self.logits):,} images in the same class as by Keras, "
+            f"outputs within {self.difference:.1e} of the largest",
+        ]
+        if self.labels is not None:
+            ours, theirs = ((x.argmax(-1) == self.labels).mean() for x in (self.logits, self.keras))
+            count = f"{len(self.labels):,}"
+            lines.append(f"accuracy on these {count} images {ours:.2%}, by Keras {theirs:.2%}")
+        return "\n".join(lines)
+
+
+@functools.cache
+def formats() -> dict[str, Format]:
+    """All formats by name, from the modules of this package."""
+    found: dict[str, Format] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found |= getattr(importlib.import_module(f"{__name__}.{module.name}"), "FORMATS", {})
+    return found
+
+
+def get(target: str) -> Format:
+    """Get a format by its name.
+
+    Raises:
+        InputError: the name is unknown, Keras does not run on TensorFlow, or a package that the
+            format needs is not installed.
+    """
+    if target not in formats():
+        raise unknown("format", target, formats())
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("TensorFlow writes the exports; unset KERAS_BACKEND.")
+    for name in formats()[target].packages:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{target} needs {name}: pip install 'tinyconv[export]'.")
+    return formats()[target]
+
+
+def check_path(path: Path, form: Format) -> None:
+    """Check that a file of the format `form` can be written to `path`, and make its folder.
+
+    Raises:
+        InputError: `path` has another ending, is a folder, is a file where the format is a folder,
+            or cannot be written.
+    """
+    _, dot, suffix = form.tail.partition(".")
+    if dot and path.suffix != dot + suffix:
+        raise InputError(f"{path} must end in .{suffix}.")
+    if path.is_dir() or (path.exists() and not dot):
+        raise InputError(f"{path} is there already; remove it or choose another.")
+    atomic.check_writable(path.parent)
+
+
+def export(
+    model: keras.Model,
+    target: str,
+    path: str | Path,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
+) -> Check:
+    """Export a trained model, run the written file and compare its logits with those of Keras.
+
+    Args:
+        model: a functional model from images to logits.
+        target: "litert", "litert-int8", "onnx" or "savedmodel".
+        path: the file to write. For "savedmodel", the folder to make, which must not exist.
+        images: images to compare with, (N, height, width, 3) in uint8.
+        labels: the classes of `images`, (N,), if they are known.
+        calibration: images from which "litert-int8" learns the range of each activation, of the
+            shape of `images`. They should not be among `images`. Default: `images`.
+
+    Returns:
+        The comparison, with the size and the latency of the file. `print(check.text())` shows it.
+
+    Raises:
+        InputError: the model cannot be written, or the file disagrees with Keras. No file is left.
+
+    Example:
+
+    >>> model = create_model("resnet20", pretrained=True)
+    >>> images = np.random.default_rng(0).integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
+    >>> check = exporters.export(model, "savedmodel", "resnet20-savedmodel", images)
+    >>> check.same
+    1.0
+    """
+    path, form = Path(path), get(target)
+    check_path(path, form)
+    with tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder:
+        written = Path(folder, path.name)
+        try:
+            form.write(model, written, images if calibration is None else calibration)
+            run = form.load(written)
+            logits = run(images)
+        except Exception as error:  # converters and runtimes raise errors of many types
+            said = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{model.name} cannot be written as {target} ({type(error).__name__}: {said})."
+            ) from error
+        files = [file for file in (written, *written.rglob("*")) if file.is_file()]
+        check = Check(
+            logits,
+            np.asarray(model.predict(images, verbose=0), np.float32),
+            labels,
+            _latency(run, images[:1]),
+            sum(file.stat().st_size for file in files),
+        )
+        if not check.agrees(form):
+            raise InputError(
+                f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
+                f"{len(images):,} images are in the same class, where {form.same:.0%} must be, and "
+                f"outputs differ by {check.difference:.1e} of the largest, where "
+                f"{form.difference:.0e} is allowed."
+            )
+        written.rename(path)
+    return check
+
+
+def _latency(run: Runtime, image: np.ndarray) -> float:
+    """The median of the seconds that `CALLS` calls with one image take."""
+
+    def call() -> float:
+        start = time.perf_counter()
+        run(image)
+        return time.perf_counter() - start
+
+    return statistics.median(call() for _ in range(CALLS))
+
+
+def signature(model: keras.Model) -> list[keras.InputSpec]:
+    """The input of an exported model: any number of float images, under the name "image"."""
+    return [keras.InputSpec(shape=model.input_shape, dtype="float32", name="image")]
+
+
+def in_batches(run: Runtime) -> Runtime:
+    """Turn a function of a batch of float32 images into a function of any number of images."""
+
+    def run_all(images: np.ndarray) -> np.ndarray:
+        batches = np.split(images.astype(np.float32), range(64, len(images), 64))
+        return np.concatenate([run(batch) for batch in batches])
+
+    return run_all
