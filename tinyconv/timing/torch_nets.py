@@ -23,7 +23,7 @@ def get(name: str) -> Callable[..., Any]:
         normalized images (B, 3, H, W) and returns logits.
 
     Raises:
-        InputError: no such net is known in PyTorch, or the library that holds it cannot be imported.
+        InputError: no such net is known in PyTorch, or its library cannot be imported.
     """
     net = registry.find(name)
     for prefix, importer in IMPORTERS.items():
