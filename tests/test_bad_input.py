@@ -14,7 +14,6 @@ import pytest
 from conftest import ROOT, run
 from PIL import Image
 
-import timing
 from tinyconv import cli, create_model, data, plots, registry, weights
 from tinyconv.errors import InputError
 
@@ -52,7 +51,7 @@ def resuming(*arguments):
 
 
 def timed(*arguments):
-    return command(lambda given: timing.main(timing.parse(given)), "--out", "PLACE", *arguments)
+    return tool("time", "--out", "PLACE", *arguments)
 
 
 def tool(*arguments):

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import create_model, originals, registry, timing, weights
+from tinyconv import cli, create_model, registry, timing, weights
 from tinyconv.errors import InputError
+from tinyconv.timing import peers, tables, torch_nets
 
 NET = "cifar10_tiny_half"
 
 
 def test_timing_measures_and_draws(tmp_path):
-    printed, _ = run("timing.py", "--model", NET, "--batch", 4, "--runs", 2, "--out", tmp_path)
+    printed, err = run("timing.py", "--model", NET, "--batch", 4, "--runs", 2, "--out", tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"timing.json", "timing.png"}
     report = json.loads((tmp_path / "timing.json").read_text())
     (net,) = report["nets"]
@@ -28,20 +29,33 @@ def test_timing_measures_and_draws(tmp_path):
     assert 4 * 48_794 < net["size"] < 6 * 4 * 48_794
     assert NET in printed and "48,794" in printed and "10.04" in printed
     assert f"median and range of {report['runs']} runs" in printed
+    assert "oneDNN" not in err and "absl" not in err  # the process that timed it is silent too
 
 
 def test_compare_times_the_peers_in_the_same_run():
     pytest.importorskip("torch", reason="PyTorch is not installed")
-    peers = ("keras", "torch")
-    options = {"batch_sizes": [1, 2], "runs": 2, "seconds": 0.01, "peers": peers}
+    pair = ("keras", "torch")
+    options = {"batch_sizes": [1, 2], "runs": 2, "seconds": 0.01, "peers": pair}
     done: list[int] = []
     measured = timing.measure(["resnet20"], **options, on_step=done.append)
     assert [t.name for t in measured] == ["resnet20", "resnet20, plain Keras", "resnet20, PyTorch"]
-    assert done == [*range(1, timing.steps(["resnet20"], 2, peers) + 1)]
+    assert done == [*range(1, timing.steps(["resnet20"], 2, pair) + 1)]
     for spread in (*measured[2].training.values(), measured[2].inference, measured[2].latency):
         assert spread.low > 0
     assert measured[2].size == 4 * (272_474 + 2 * 784) + 8 * 21  # with batch norms' statistics
     assert [*measured[0].unaugmented] == [1, 2] and not measured[2].unaugmented
+
+
+def test_a_peer_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "torch_bf16.py").write_text(
+        "from tinyconv.timing.peers import torch\nclass Peer(torch.Peer):\n    kind = 'bfloat16'\n"
+    )
+    monkeypatch.setattr(peers, "__path__", [*peers.__path__, str(tmp_path)])
+    assert peers.names() == ("compiled", "keras", "torch", "torch-bf16")
+    assert peers.get("torch-bf16").kind == "bfloat16"
+    assert cli.parse(["time", "--compare", "torch-bf16"]).compare == ["torch-bf16"]
+    with pytest.raises(InputError, match="Unknown peer 'pytorch': did you mean 'torch'"):
+        peers.get("pytorch")
 
 
 def test_what_goes_wrong_in_another_process_is_one_sentence_in_this():
@@ -79,7 +93,7 @@ def test_a_comparison_is_of_the_better_batches_run_by_run():
 
     ours = made("tinyconv", (80, 80, 80), (90, 100, 150), (100, 125, 150))
     theirs = made("PyTorch", (30, 50, 60), (20, 20, 90), ())
-    lines = timing.comparison([ours, theirs]).splitlines()
+    lines = tables.comparison([ours, theirs]).splitlines()
     assert "2.50 (2.00-3.00)" in lines[-2] and "1.00 (1.00-1.00)" in lines[-2]
     assert "0.90 (0.80-1.00)" in lines[-1]
 
@@ -87,13 +101,13 @@ def test_a_comparison_is_of_the_better_batches_run_by_run():
 def test_without_what_makes_the_original_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(InputError, match="The original of test_vit cannot be imported"):
-        originals.find("test_vit")
+        torch_nets.get("test_vit")
 
 
 @pytest.mark.parametrize("name", ["tiniest", "resnet20", "cifar10_tiny", "cifar10_tiny_half"])
 def test_an_original_is_the_same_net(name, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    net, original = create_model(name), originals.find(name)().eval()
+    net, original = create_model(name), torch_nets.get(name)().eval()
     rng = np.random.default_rng(0)
     for weight in net.trainable_variables:
         weight.assign(weight + 0.1 * rng.standard_normal(weight.shape))

@@ -13,8 +13,9 @@ from conftest import ROOT, run
 from golden import make
 from safetensors.numpy import load_file, save_file
 
-from tinyconv import cli, create_model, data, maps, originals, registry, report, torchfiles, weights
+from tinyconv import cli, create_model, data, maps, registry, report, torchfiles, weights
 from tinyconv.errors import InputError
+from tinyconv.timing import torch_nets
 
 NETS = sorted(make.NETS)
 PUBLISHED = Path(os.environ.get("TINYCONV_TINIEST", "tiniest.pt"))
@@ -446,7 +447,7 @@ def test_the_published_tiniest_is_right_9463_times_of_10000():
     ):
         row = [round(by_class[name][key], 3) for key in ("precision", "recall", "f1-score")]
         assert row == [precision, recall, f1], name
-    original = originals.find("tiniest")()
+    original = torch_nets.get("tiniest")()
     original.load_state_dict(torch.load(PUBLISHED, weights_only=True))
     some = cifar.test.images[:100]
     np.testing.assert_allclose(

@@ -2,8 +2,8 @@
 
     pip install torch && python tests/golden/make.py
 
-The nets in PyTorch are those of `tinyconv.originals`; the weights are drawn by `weights`, so a file
-holds no more than the keys and shapes of the state dict, images and logits.
+The nets in PyTorch are those of `tinyconv.timing.torch_nets`. The weights are drawn by `weights`,
+so a file holds no more than the keys and shapes of the state dict, images and logits.
 """
 
 import zlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyconv import originals
+from tinyconv.timing import torch_nets
 
 HERE = Path(__file__).parent
 
@@ -61,7 +61,7 @@ def main():
     import torch
 
     for name, (net, num_classes, mean, std) in NETS.items():
-        model = originals.find(net)(num_classes=num_classes)
+        model = torch_nets.get(net)(num_classes=num_classes)
         tensors = {k: t for k, t in model.state_dict().items() if t.is_floating_point()}
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
         state = {key: torch.from_numpy(array) for key, array in weights(shapes).items()}

@@ -16,7 +16,7 @@ from typing import Any
 from tinyconv import __version__, terminal
 from tinyconv.errors import InputError
 
-COMMANDS = ("list", "summary", "train", "predict", "evaluate", "export", "convert")
+COMMANDS = ("list", "summary", "train", "predict", "evaluate", "export", "convert", "time")
 SETTINGS = {  # of keras.json, with the values that tinyconv and Keras accept, the default first
     "floatx": ("float32",),
     "image_data_format": ("channels_last", "channels_first"),

@@ -1,7 +1,7 @@
-"""Nets of PyTorch to compare ours with: timm's own, and the CIFAR nets' arithmetic.
+"""The nets in plain PyTorch, to compare with: timm's own, and those for CIFAR written out here.
 
-The CIFAR nets are written here anew, with the names of weights that their authors' files have, and
-take (B, 3, H, W) in channels-last memory, which is where PyTorch is fastest on a CPU.
+The nets for CIFAR have the names of weights of their authors' files. They take (B, 3, H, W) in
+channels-last memory, which is where PyTorch is fastest on a CPU.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,18 @@ from tinyconv import registry
 from tinyconv.errors import InputError
 
 
-def find(name: str) -> Callable[..., Any]:
-    """What makes the original of the net called `name`: a `torch.nn.Module` with random weights.
+def get(name: str) -> Callable[..., Any]:
+    """The function that makes the net called `name` in PyTorch, with random weights.
 
-    It takes images (B, 3, H, W), normalized, and returns logits. Its maker takes `num_classes`.
+    Args:
+        name: a net in `tinyconv.list_models()`.
+
+    Returns:
+        A function that takes `num_classes` and returns a `torch.nn.Module`. The module takes
+        normalized images (B, 3, H, W) and returns logits.
 
     Raises:
-        InputError: there is none, or what makes it is not installed.
+        InputError: no such net is known in PyTorch, or its library cannot be imported.
     """
     net = registry.find(name)
     for prefix, importer in IMPORTERS.items():
@@ -174,7 +179,7 @@ def _resnet(name: str) -> Callable[..., Any]:
     return partial(ResNet, (int(name.removeprefix("resnet")) - 2) // 6)
 
 
-# The beginning of a net's `source` -> what imports the maker of a net by name.
+# The beginning of a net's `source` -> a function from a net's name to the function that makes it.
 IMPORTERS: dict[str, Callable[[str], Callable[..., Any]]] = {
     "https://huggingface.co/timm/": _timm,
     "https://github.com/soyflourbread/cifar10-tiny": _cifar10_tiny,

@@ -1,0 +1,84 @@
+"""What is measured of a net."""
+
+import statistics
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+EPOCH = 50_000  # the training images of CIFAR-10
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one figure, one for each run."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+    def over(self, other: "Spread") -> "Spread":
+        """The ratio to another figure of the same runs, run by run."""
+        return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The figures of one net: rates in images per second, times in seconds, size in bytes.
+
+    `training` has a rate for each batch size. `unaugmented` has the same without augmentation, if
+    the recipe always augments. `inference` is by batches of 64, and `latency` holds single calls
+    with one image.
+    """
+
+    model: str
+    kind: str
+    parameters: int
+    macs: int
+    size: int
+    training: dict[int, Spread]
+    unaugmented: dict[int, Spread]
+    inference: Spread
+    latency: Spread
+
+    @property
+    def name(self) -> str:
+        return self.model if self.kind == "tinyconv" else f"{self.model}, {self.kind}"
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size that trains the most images per second."""
+        return max(self.training, key=lambda size: self.training[size].median)
+
+    @property
+    def best(self) -> Spread:
+        """The rate of training at `batch_size`."""
+        return self.training[self.batch_size]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        return EPOCH / self.best.median
+
+    @property
+    def latency_p99(self) -> float:
+        return float(np.percentile(self.latency.values, 99))
+
+    def as_dict(self) -> dict:
+        """Everything measured, for JSON."""
+        return asdict(self) | {
+            "batch_size": self.batch_size,
+            "training_median": self.best.median,
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "inference_median": self.inference.median,
+            "latency_median": self.latency.median,
+            "latency_p99": self.latency_p99,
+        }

@@ -1,0 +1,14 @@
+"""The net's original in PyTorch, through `torch.compile`."""
+
+from tinyconv.timing.peers.torch import Peer as Eager
+
+
+class Peer(Eager):
+    kind = "compiled PyTorch"
+
+    def build(self) -> None:
+        import torch._dynamo
+
+        torch._dynamo.config.recompile_limit = 64  # widths, batch sizes, training and inference
+        super().build()
+        self.model.compile()

@@ -1,0 +1,50 @@
+"""Figures as text, for a terminal."""
+
+from collections.abc import Sequence
+
+from tinyconv.table import table
+from tinyconv.timing.figures import Spread, Timing
+
+
+def figures(timings: Sequence[Timing]) -> str:
+    """A net per row: medians, with ranges in brackets."""
+    head: tuple[str, ...] = ("net", "parameters", "MACs, M", "size, KB", "training, images/s")
+    head += ("batch", "s per epoch", "inference, images/s", "latency, ms", "p99, ms")
+    rows = [
+        (
+            timing.name,
+            f"{timing.parameters:,}",
+            f"{timing.macs / 1e6:.2f}",
+            f"{timing.size / 1000:.0f}",
+            _spread(timing.best, 0),
+            str(timing.batch_size),
+            f"{timing.seconds_per_epoch:.0f}",
+            _spread(timing.inference, 0),
+            f"{1000 * timing.latency.median:.1f}",
+            f"{1000 * timing.latency_p99:.1f}",
+        )
+        for timing in timings
+    ]
+    return table([head, *rows])
+
+
+def comparison(timings: Sequence[Timing]) -> str:
+    """How many times as fast a net is as its peers, each at its better batch size.
+
+    A net whose recipe always augments has a row against its own training without augmentation.
+    """
+    rows: list[tuple[str, ...]] = [("net", "against", "training", "inference")]
+    for ours in (timing for timing in timings if timing.kind == "tinyconv"):
+        for theirs in timings:
+            if theirs.model == ours.model and theirs is not ours:
+                pairs = (ours.best, theirs.best), (ours.inference, theirs.inference)
+                ratios = (_spread(one.over(other), 2) for one, other in pairs)
+                rows.append((ours.model, theirs.kind, *ratios))
+        if ours.unaugmented:
+            ratio = ours.best.over(ours.unaugmented[ours.batch_size])
+            rows.append((ours.model, "itself without augmentation", _spread(ratio, 2), ""))
+    return table(rows)
+
+
+def _spread(values: Spread, digits: int) -> str:
+    return f"{values.median:.{digits}f} ({values.low:.{digits}f}-{values.high:.{digits}f})"

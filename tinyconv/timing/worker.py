@@ -1,0 +1,110 @@
+"""Stopwatches in processes of their own, which take turns."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing import resource_tracker
+from typing import Any
+
+from tinyconv import terminal
+from tinyconv.errors import InputError
+from tinyconv.timing.figures import Timing
+from tinyconv.timing.peers import get
+
+
+def measure(
+    names: Sequence[str],
+    batch_sizes: Sequence[int] = (32, 128),
+    runs: int = 5,
+    seconds: float = 1.0,
+    on_step: Callable[[int], None] = lambda done: None,
+    peers: Sequence[str] = (),
+) -> list[Timing]:
+    """Time training and inference of the nets called `names`.
+
+    Args:
+        names: nets in `tinyconv.list_models()`.
+        batch_sizes: images per step of training.
+        runs: how often each figure is taken.
+        seconds: how long one run of training, and one of inference, takes at least, roughly.
+        on_step: called with the number of steps done, of `steps(names, runs, peers)`.
+        peers: of `peers.names()`; each is timed after every net.
+
+    Returns:
+        A `Timing` for each net, followed by those of its peers.
+
+    Raises:
+        InputError: a net or a peer is unknown or cannot be run, or a process died.
+    """
+    workers: list[_Worker] = []
+    try:
+        for name in names:
+            for peer in ("", *peers):
+                workers.append(_Worker(peer, name, batch_sizes, seconds))
+                on_step(len(workers))
+        for done in range(1, runs + 1):
+            for number, worker in enumerate(workers, 1):
+                worker.ask("run")
+                on_step(done * len(workers) + number)
+        return [worker.ask("result") for worker in workers]
+    finally:
+        for worker in workers:
+            worker.pipe.close()
+
+
+def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
+    """How many steps `measure` reports."""
+    return len(names) * (1 + len(peers)) * (1 + runs)
+
+
+class _Worker:
+    """A stopwatch in another process, which ends when `pipe` is closed."""
+
+    def __init__(self, *arguments: Any):
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several share the memory
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            resource_tracker.ensure_running()  # its start would unblock the signal
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        else:
+            process.start()
+        theirs.close()
+        self.ask()
+
+    def ask(self, method: str = "") -> Any:
+        """Wait until the stopwatch is ready, or for what its `method` returns."""
+        try:
+            if method:
+                self.pipe.send(method)
+            answer = self.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            raise InputError("A process that timed a net died; time fewer at once.") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
+    """Run a stopwatch in this process, the child, for as long as the parent asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    terminal.prepare()
+    try:
+        from tinyconv.timing.keras_stopwatch import KerasStopwatch  # TensorFlow, after `prepare`
+
+        kind = get(peer) if peer else KerasStopwatch
+        stopwatch = kind(name, batch_sizes, seconds)
+        pipe.send(None)
+        while True:
+            pipe.send(getattr(stopwatch, pipe.recv())())
+    except (EOFError, ConnectionError):
+        pass  # the parent has closed the pipe
+    except Exception as error:
+        pipe.send(error)
