@@ -70,7 +70,8 @@ def strays(name: str, report: dict) -> str:
         optimizer.iterations.assign(epoch * steps)
         if abs(rate - float(optimizer.learning_rate)) > 0.01 * recipe.learning_rate:
             last = epoch
-    return f" The first {last} had other learning rates than a run of this length." if last else ""
+    sentence = f" The first {last} epochs had the learning rates of a run of another length."
+    return sentence if last else ""
 
 
 def line(report: dict) -> list[dict]:
@@ -83,14 +84,14 @@ def past(report: dict) -> str:
     """What a run started from, and what that did."""
     sentences = []
     for model in line(report)[1:]:
-        known = "of which nothing is known"
+        known = "of unknown training"
         if "run" in model:
             run = model["run"]
             known = (
                 f"of {model['epochs']} epochs on {trained.data_name(model)} by `{run['recipe']}`"
             )
-        begun = "That began as" if sentences else "Began as"
-        sentences.append(f" {begun} a model {known} (sha256 `{model['sha256']}`).")
+        start = "That model" if sentences else "The run"
+        sentences.append(f" {start} started from a model {known} (sha256 `{model['sha256']}`).")
     return "".join(sentences)
 
 
@@ -118,39 +119,44 @@ def card(name: str, report: dict) -> str:
     return f"""\
 # {name}, trained on {trained.data_name(report)}
 
-{report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images right, with \
-{report["parameters"]:,} parameters and {report["macs"] / 1e6:.2f} M multiply-adds an image.
+This model classifies {report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images \
+correctly. It has {report["parameters"]:,} parameters and needs {report["macs"] / 1e6:.2f} M \
+multiply-adds per image.
 
 ```python
+import keras
+import tinyconv
+
 model = tinyconv.create_model("{name}", pretrained=True)
 model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
 ```
 
-- **In**: raw RGB in 0..255, {height}x{width} pixels, (batch, {height}, {width}, 3), of any type.
-- **Out**: logits of {len(classes)} classes: {", ".join(classes)}.
-- **Net**: rebuilt after {net.source} (licence there: {net.licence}).
+- **Input**: raw RGB in 0..255, {height}x{width} pixels, shape (batch, {height}, {width}, 3), any \
+integer or float type.
+- **Output**: logits of {len(classes)} classes: {", ".join(classes)}.
+- **Net**: rebuilt from {net.source} (licence of the source: {net.licence}).
 
 ## Training
 
-- **Data**: {trained.data_name(report)}, {report["images"]["train"]:,} images to train on. The \
-{report["validation"]} images were looked at after every epoch; the model is that of the last.
-- **Recipe**: `{recipe["name"]}`, after {recipe["source"]}: {recipe["optimizer"]}, learning rate \
-{recipe["learning_rate"]}, batch {run["batch_size"]}, augmentation: {augment}.
+- **Data**: {trained.data_name(report)}, {report["images"]["train"]:,} training images. Each epoch \
+printed the accuracy on the {report["validation"]} images. The model is that of the last epoch.
+- **Recipe**: `{recipe["name"]}`, from {recipe["source"]}: {recipe["optimizer"]}, learning rate \
+{recipe["learning_rate"]}, batch size {run["batch_size"]}, augmentation: {augment}.
 - **Length**: {report["epochs"]} epochs\
 {f" of the recipe's {recipe['epochs']}" if short else ""}, \
 {report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)}{started} \
 **Seed**: {run["seed"]}.
 - **Machine**: {cores} CPU core{"s" * (cores > 1)} of {report["machine"]["processor"]}\
 {"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
-- `history.csv` is the log, epoch by epoch; `report.json` holds every figure, to the last digit.
+- `history.csv` has one row per epoch. `report.json` has every figure to the last digit.
 
-## How good it is
+## Accuracy
 
 | images | number | accuracy | top-5 | loss |
 |---|---|---|---|---|
 {figures}
 
-On the test images, class by class:
+On the test images, per class:
 
 | class | precision | recall | F1 | images |
 |---|---|---|---|---|
@@ -158,25 +164,26 @@ On the test images, class by class:
 
 ## Limits
 
-- It knows these {len(classes)} classes and gives one of them to every image, whatever it shows.
-- Of *{weakest}* it finds only {by_class[weakest]["recall"]:.1%}, the least of all classes.
-- Its images were {height}x{width} pixels; a photograph is scaled down to that, and small things in
-  it are gone.
-- The probabilities are those of a softmax, and were not calibrated.
-- It is one run with one seed{", which began with a trained model" if started else ""}\
-{": less than its recipe asks for" if short else ""}.
+- The model knows these {len(classes)} classes only. It assigns one of them to every image.
+- The class *{weakest}* has the lowest recall: {by_class[weakest]["recall"]:.1%}.
+- The training images have {height}x{width} pixels. A photograph must be resized to this size and \
+loses small details.
+- The softmax of the logits was not calibrated.
+- The figures are of one run with one seed\
+{", which started from a trained model" if started else ""}.\
+{" The run had fewer epochs than its recipe." if short else ""}
 
-## Licence, checksum
+## Licence and checksum
 
-MIT, as tinyconv. {_DATA.get(run["data"], "")}
+The licence is MIT, as that of tinyconv. {_DATA.get(run["data"], "")}
 
 `model.keras`: sha256 `{trained.sha256(MODELS / name / "model.keras")}`
 """
 
 
 _CIFAR = (
-    "The images are those of [{}](https://www.cs.toronto.edu/~kriz/cifar.html) (Krizhevsky, "
-    "*Learning Multiple Layers of Features from Tiny Images*, 2009), which asks to be cited."
+    "The training images are from [{}](https://www.cs.toronto.edu/~kriz/cifar.html). Please cite "
+    "Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009."
 )
 _DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-100")}
 

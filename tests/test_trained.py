@@ -149,8 +149,8 @@ def test_a_card_says_what_its_model_began_as():
     made = {"run": {"data": "digits", "recipe": "finetune"}, "epochs": 20, "started_from": first}
     report |= {"epochs": 5, "started_from": {"file": "b.keras", "sha256": "2" * 64} | made}
     assert (
-        f" Began as a model of 20 epochs on digits by `finetune` (sha256 `{'2' * 64}`). That began "
-        f"as a model of which nothing is known (sha256 `{'1' * 64}`)."
+        " The run started from a model of 20 epochs on digits by `finetune` (sha256 "
+        f"`{'2' * 64}`). That model started from a model of unknown training (sha256 `{'1' * 64}`)."
     ) in cards.card(NET, report)
     assert "after ? + 20 + 5 epochs" in cards.nets({NET: report})
 
