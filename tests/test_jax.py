@@ -27,13 +27,13 @@ sys.meta_path.insert(0, NoTensorFlow())
 TRAIN = """
 import numpy as np
 import train
-from tinyconv import registry, training
+from tinyconv import saving, training
 
 logits, *arguments = sys.argv[1:]
 
 def finish(self, history, status, finish=training._Training._finish):
     finish(self, history, status)
-    model = registry.open_model(self.folder / "model.keras")
+    model = saving.load_model(self.folder / "model.keras")
     np.save(logits, model(self.dataset.test.images))
 
 training._Training._finish = finish

@@ -20,7 +20,7 @@ def find(name: str) -> Callable[..., Any]:
     Raises:
         InputError: there is none, or what makes it is not installed.
     """
-    net = registry.find(name)
+    net = registry.get(name)
     for prefix, importer in IMPORTERS.items():
         if net.source.startswith(prefix):
             try:
