@@ -1,16 +1,19 @@
-"""Writes what is said of the models that ship: cards, checksums, and the README's table of nets.
+"""Writes what is said of nets and of the models that ship: cards, checksums, two tables of nets.
 
     python models/cards.py [--check]
 
 To ship a model, put its run folder here as models/NAME, NAME being the net, and run this. All
-figures are read off report.json and images/timing.json. `--check` writes nothing, and fails if
-anything would change.
+figures are read off report.json, images/timing.json and the rows of `tinyconv.registry`. A table
+stands between its two markers in the README or in a page of docs/. `--check` writes nothing, and
+fails if anything would change.
 """
 
 import argparse
 import csv
 import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tinyconv import atomic, cli, recipes, registry, trained
@@ -18,17 +21,8 @@ from tinyconv.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
+README = ROOT / "README.md"
 FILES = ("model.keras", "report.json", "history.csv", "report.txt")
-START, END = "<!-- nets: models/cards.py -->", "<!-- /nets -->"
-PUBLISHED = {  # CIFAR-10 test accuracy by the source of each net
-    "cifar10_tiny": "77.97% after 10 epochs, 86.47% after 100",
-    "cifar10_tiny_half": "81%",
-    "tiniest": "94.4% after 200 epochs, 94.6% after 300",
-    "resnet20": "91.65%",
-    "resnet32": "92.81%",
-    "resnet44": "93.24%",
-    "resnet56": "93.69%",
-}
 
 
 def shipped() -> dict[str, dict]:
@@ -42,7 +36,7 @@ def shipped() -> dict[str, dict]:
         if missing := [name for name in FILES if not (folder / name).is_file()]:
             raise InputError(f"{folder} has no {missing[0]}; it must be a whole run folder.")
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        net = registry.find(folder.name)
+        net = registry.get(folder.name)
         own_classes = len(report["classes"]) == net.num_classes
         if own_classes and (report["parameters"], report["macs"]) != (net.parameters, net.macs):
             raise InputError(f"{folder} is the run of another net than {net.name}.")
@@ -97,7 +91,7 @@ def past(report: dict) -> str:
 
 def card(name: str, report: dict) -> str:
     """What a person should know before using the model."""
-    net, run, recipe = registry.find(name), report["run"], report["recipe"]
+    net, run, recipe = registry.get(name), report["run"], report["recipe"]
     classes, cores = report["classes"], report["machine"]["cores"]
     by_class = {label: report["test_by_class"][label] for label in classes}
     weakest = min(classes, key=lambda label: by_class[label]["recall"])
@@ -188,8 +182,17 @@ _CIFAR = (
 _DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-100")}
 
 
-def nets(reports: dict[str, dict]) -> str:
-    """The README's table: what each net is and does, here and as published."""
+def published(accuracies: list[registry.Accuracy]) -> str:
+    """Accuracies on CIFAR, each with the epochs that its training took if they are known."""
+    first, *others = (
+        f"{accuracy.percent:g}%" + (f" after {accuracy.epochs} epochs" if accuracy.epochs else "")
+        for accuracy in accuracies
+    )
+    return ", ".join([first, *(text.removesuffix(" epochs") for text in others)])
+
+
+def nets(reports: dict[str, dict], page: Path = README) -> str:
+    """The table of the nets for CIFAR in `page`: what each is and does, here and as published."""
     timing = json.loads((ROOT / "images" / "timing.json").read_text(encoding="utf-8"))
     ours = (net for net in timing["nets"] if net.get("kind", "tinyconv") == "tinyconv")
     speeds = {net["model"]: net["inference_median"] for net in ours}
@@ -198,38 +201,76 @@ def nets(reports: dict[str, dict]) -> str:
         "published | trained here, and shipped |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, published in PUBLISHED.items():
-        net = registry.find(name)
+    folder = Path(os.path.relpath(MODELS, page.parent)).as_posix()
+    for name, net in registry.NETS.items():
+        accuracies = net.accuracies("cifar10")
+        if not accuracies:
+            continue
         ours = "-"
         if name in reports:
             report = reports[name]
             accuracy = report["test"]["accuracy"]
             epochs = " + ".join(str(run.get("epochs", "?")) for run in reversed(line(report)))
-            ours = f"[{accuracy:.2%}](models/{name}/README.md) after {epochs} epochs"
+            ours = f"[{accuracy:.2%}]({folder}/{name}/README.md) after {epochs} epochs"
             ours += "" if report["run"]["data"] == "cifar10" else f" on {trained.data_name(report)}"
         rows.append(
             f"| `{name}` | {net.parameters:,} | {net.macs / 1e6:.2f} M | "
             f"{4 * net.parameters / 1000:,.0f} KB | "
-            f"{f'{speeds[name]:,.0f}' if name in speeds else '-'} | {published} | {ours} |"
+            f"{f'{speeds[name]:,.0f}' if name in speeds else '-'} | {published(accuracies)} | "
+            f"{ours} |"
         )
     return "\n".join(rows)
+
+
+def timm_nets(reports: dict[str, dict], page: Path = README) -> str:
+    """The table of timm's nets, none of which ships trained."""
+    rows = [
+        "| net | parameters | multiply-adds | ImageNet top-1 at 160x160, 192x192, as published |",
+        "|---|---|---|---|",
+    ]
+    for name, net in registry.NETS.items():
+        if accuracies := net.accuracies("imagenet"):
+            texts = ", ".join(f"{accuracy.percent:.2f}%" for accuracy in accuracies)
+            rows.append(f"| `{name}` | {net.parameters:,} | {net.macs / 1e6:.2f} M | {texts} |")
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[dict[str, dict], Path], str]] = {"nets": nets, "timm": timm_nets}
+
+
+def pages(reports: dict[str, dict]) -> dict[Path, str]:
+    """The README and the pages of docs/ that have a table, as they should be.
+
+    Raises:
+        InputError: the markers of a table are not in one place.
+    """
+    files = [README, *sorted((ROOT / "docs").glob("*.md"))]
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
+    changed = {}
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name}: models/cards.py -->", f"<!-- /{name} -->"
+        places = [file for file in files for _ in range(texts[file].count(start))]
+        if len(places) != 1 or texts[places[0]].count(end) != 1:
+            raise InputError(
+                f"{README} or a page of docs/ needs one line {start} and one {end} around the "
+                "table of nets."
+            )
+        (page,) = places
+        before, after = texts[page].split(start)[0], texts[page].split(end)[1]
+        texts[page] = f"{before}{start}\n{table(reports, page)}\n{end}{after}"
+        changed[page] = texts[page]
+    return changed
 
 
 def contents() -> dict[Path, str]:
     """Every file that this script writes, as it should be."""
     reports = shipped()
     files = {MODELS / name / "README.md": card(name, report) for name, report in reports.items()}
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise InputError(f"{readme} needs one line {START} and one {END} around the table of nets.")
-    before, after = text.split(START)[0], text.split(END)[1]
-    table = f"{before}{START}\n{nets(reports)}\n{END}{after}"
-    return files | {MODELS / "SHA256SUMS": checksums(reports), readme: table}
+    return files | {MODELS / "SHA256SUMS": checksums(reports)} | pages(reports)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Cards, checksums and the README's table of nets.")
+    parser = argparse.ArgumentParser(description="Cards, checksums and the tables of nets.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
     check = parser.parse_args(arguments).check
     for path, text in contents().items():

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, run
 from PIL import Image
 
-from tinyconv import cli, create_model, data, plots, registry, weights
+from tinyconv import cli, create_model, data, plots, saving, weights
 from tinyconv.errors import InputError
 
 MARK = ROOT / "hostile code was run"
@@ -99,7 +99,7 @@ def image(content, name="bad.png"):
 
 
 def keras_file(content):
-    return file("bad.keras", content, registry.open_model)
+    return file("bad.keras", content, saving.load_model)
 
 
 def safetensors(content):

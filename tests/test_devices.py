@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tinyconv import devices, hosts, registry
+from tinyconv import create_model, devices, hosts, saving
 from tinyconv.errors import InputError
 from tinyconv.training.train import train
 
@@ -89,7 +89,7 @@ def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, npz
     assert seen == {"dtypes": {"bfloat16"}, "last": "float32", "steps_per_execution": 9, "steps": 9}
     facts = json.loads((folder / "report.json").read_text())
     assert facts["devices"] == {"kind": "tpu", "count": 1, "hosts": 1} and facts["epochs"] == 2
-    model = registry.open_model(folder / "model.keras")
+    model = saving.load_model(folder / "model.keras")
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
@@ -122,7 +122,7 @@ def test_mixed_precision_ends_in_float32(name, kind, dtype):
     """The copy for a GPU runs here, too, on the CPU."""
     here = devices.Devices()
     here.kind = kind
-    net = registry.create_model(name)
+    net = create_model(name)
     clone = here.clone(net, mixed=True)
     assert {layer.compute_dtype for layer in clone.layers[1:-1]} == {dtype}
     assert {weight.dtype for weight in clone.trainable_weights} == {"float32"}

@@ -100,13 +100,13 @@ def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
 
 
 def test_hosts_are_found_in_the_environment(monkeypatch):
-    assert hosts.find(None, None) is None
+    assert hosts.get(None, None) is None
     monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", "a:1,b:2")
     with pytest.raises(InputError, match="KERAS_DISTRIBUTION_PROCESS_ID is ''; it must be"):
-        hosts.find(None, None)
+        hosts.get(None, None)
     monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "1")
-    assert hosts.find(None, None) == hosts.Hosts(("a:1", "b:2"), 1)
-    assert hosts.find("c:3,d:4", 0) == hosts.Hosts(("c:3", "d:4"), 0)
+    assert hosts.get(None, None) == hosts.Hosts(("a:1", "b:2"), 1)
+    assert hosts.get("c:3,d:4", 0) == hosts.Hosts(("c:3", "d:4"), 0)
 
 
 def test_without_fork_the_work_is_done_in_this_process(monkeypatch):

@@ -26,14 +26,14 @@ sys.meta_path.insert(0, NoTensorFlow())
 
 TRAIN = """
 import numpy as np
-from tinyconv import cli, registry
+from tinyconv import cli, saving
 from tinyconv.training import train
 
 logits, *arguments = sys.argv[1:]
 
 def fit(trainer, folder, *others, fit=train._train):
     fit(trainer, folder, *others)
-    model = registry.open_model(folder.path / "model.keras")
+    model = saving.load_model(folder.path / "model.keras")
     np.save(logits, model(trainer.dataset.test.images))
 
 train._train = fit

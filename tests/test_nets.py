@@ -40,7 +40,7 @@ def test_every_net_is_in_the_table():
 @pytest.mark.parametrize("name", EXACT)
 class TestEveryNet:
     def test_size_is_exact(self, name):
-        model, net = create_model(name), registry.find(name)
+        model, net = create_model(name), registry.get(name)
         assert (report.parameters(model), report.macs(model)) == EXACT[name]
         assert (net.parameters, net.macs) == EXACT[name]
         assert model.input_shape == (None, *net.input_shape)
@@ -55,7 +55,7 @@ class TestEveryNet:
         assert report.parameters(head) == report.parameters(features) + 7 * (width + 1)
 
     def test_any_image_size(self, name):
-        width = 40 if registry.find(name).multiple == 1 else 32
+        width = 40 if registry.get(name).multiple == 1 else 32
         model = create_model(name, input_shape=(48, width, 3))
         assert model(np.zeros((1, 48, width, 3), np.uint8)).shape == (1, model.output_shape[-1])
 

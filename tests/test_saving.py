@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, run
 
 import tinyconv
-from tinyconv import registry, trained
+from tinyconv import saving, trained
 from tinyconv.errors import InputError
 from tinyconv.saving import save_model
 
@@ -58,7 +58,7 @@ def files(tmp_path_factory):
     for name, model in models.items():
         save_model(model, folder / f"{name}.keras")
     for name in trained.shipped():
-        models[f"{name}_shipped"] = registry.open_model(trained.path(name))
+        models[f"{name}_shipped"] = saving.load_model(trained.path(name))
         (folder / f"{name}_shipped.keras").symlink_to(trained.path(name))
     for name, model in models.items():
         images = np.random.default_rng(1).integers(256, size=(2, *model.input_shape[1:]))
@@ -167,7 +167,7 @@ def test_another_floatx_is_refused_in_python():
     try:
         for call in (
             lambda: tinyconv.create_model("tiniest"),
-            lambda: registry.open_model(trained.path("tiniest")),
+            lambda: saving.load_model(trained.path("tiniest")),
         ):
             with pytest.raises(InputError, match=r"floatx is float64.*keras\.json"):
                 call()

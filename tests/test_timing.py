@@ -117,7 +117,7 @@ def test_an_original_is_the_same_net(name, tmp_path):
     else:
         weights.save_torch(net, tmp_path / "net.pt")
         original.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
-    images = rng.integers(256, size=(2, *registry.find(name).input_shape), dtype=np.uint8)
+    images = rng.integers(256, size=(2, *registry.get(name).input_shape), dtype=np.uint8)
     normalized = np.array(net.get_layer("normalize")(images)).transpose(0, 3, 1, 2)
     theirs = original(torch.from_numpy(normalized)).detach().numpy()
     np.testing.assert_allclose(theirs, net(images), atol=1e-4 * abs(theirs).max())

@@ -9,7 +9,7 @@ from conftest import run
 from golden import make, make_timm
 from safetensors.numpy import load_file, save_file
 
-from tinyconv import cli, create_model, list_models, registry, report, weights
+from tinyconv import cli, create_model, list_models, registry, report, saving, weights
 from tinyconv.errors import InputError
 
 NETS = make_timm.NETS
@@ -92,7 +92,7 @@ class TestLive:
     def test_facts_are_timm_s(self, timm, name):
         import torch
 
-        theirs, net = timm.create_model(name), registry.find(name)
+        theirs, net = timm.create_model(name), registry.get(name)
         facts = theirs.pretrained_cfg
         height, width, channels = net.input_shape
         assert (channels, height, width) == facts["input_size"]
@@ -189,12 +189,14 @@ def test_convert_is_one_command(safetensors, tmp_path, capsys):
 @pytest.mark.parametrize(
     "program",
     [
-        "import tinyconv, keras; load = keras.saving.load_model",
-        "import keras, tinyconv; load = keras.saving.load_model",
-        "import tinyconv, tensorflow as tf; load = tf.keras.models.load_model",
+        "import tinyconv.layers, keras; load = keras.saving.load_model",
+        "import keras, tinyconv.layers; load = keras.saving.load_model",
+        "import tinyconv.layers, tensorflow as tf; load = tf.keras.models.load_model",
+        "from tinyconv.saving import load_model; from pathlib import Path\n"
+        "load = lambda file: load_model(Path(file))",
     ],
 )
-def test_a_layer_of_our_own_loads_after_import_tinyconv(program, tmp_path):
+def test_a_layer_of_our_own_loads_after_its_import(program, tmp_path):
     converted("test_nfnet").save(tmp_path / "net.keras")
     np.save(tmp_path / "images.npy", make_timm.images(160))
     program += """
@@ -217,7 +219,7 @@ def test_jax_answers_as_timm_does(tmp_path):
     converted("test_nfnet").save(tmp_path / "test_nfnet.keras")
     np.save(tmp_path / "images.npy", make_timm.images(160))
     program = """
-import sys, numpy as np, tinyconv, keras
+import sys, numpy as np, tinyconv.layers, keras
 file, images, logits = sys.argv[1:]
 np.save(logits, keras.saving.load_model(file).predict(np.load(images), verbose=0))
 assert "tensorflow" not in sys.modules
@@ -232,4 +234,4 @@ def test_digits_are_trained_on_at_32_pixels(tmp_path):
     options = "--model", net, "--data", "digits", "--epoch", 1, "--batch", 128
     run("train.py", *options, "--out", tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert registry.open_model(folder / "model.keras").input_shape == (None, 32, 32, 3)
+    assert saving.load_model(folder / "model.keras").input_shape == (None, 32, 32, 3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import cli, data, recipes, registry, report
+from tinyconv import cli, create_model, data, recipes, report
 from tinyconv.errors import InputError
 from tinyconv.training import train as training
 from tinyconv.training import trainer
@@ -221,8 +221,8 @@ def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_pa
 
 
 def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kill(npz, tmp_path):
-    net = registry.create_model("cifar10_tiny_half")
-    optimizer = recipes.optimizer(recipes.find("muon"), steps=100)
+    net = create_model("cifar10_tiny_half")
+    optimizer = recipes.optimizer(recipes.get("muon"), steps=100)
     optimizer.build(net.trainable_variables)
     pairs = zip(net.trainable_variables, optimizer.adam_velocities, strict=True)
     names = {variable.path for variable, velocity in pairs if velocity is None}
@@ -377,7 +377,7 @@ def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
 @pytest.mark.parametrize("recipe", ["finetune", "tiniest"])  # the latter averages the weights
 def test_frozen_batch_statistics_stay(recipe, npz, tmp_path):
     source = tmp_path / "resnet20.keras"
-    registry.create_model("resnet20", 3).save(source)
+    create_model("resnet20", 3).save(source)
     tuned = train(npz, recipe, 1, 16, False, tmp_path, model=source, freeze=True)
     before, after = (keras.saving.load_model(f) for f in (source, tuned / "model.keras"))
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):

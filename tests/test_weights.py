@@ -13,9 +13,10 @@ from conftest import ROOT, run
 from golden import make
 from safetensors.numpy import load_file, save_file
 
-from tinyconv import cli, create_model, data, maps, registry, report, torchfiles, weights
+from tinyconv import cli, create_model, data, registry, report, weights
 from tinyconv.errors import InputError
 from tinyconv.timing import torch_nets
+from tinyconv.weights import torch_files
 
 NETS = sorted(make.NETS)
 PUBLISHED = Path(os.environ.get("TINYCONV_TINIEST", "tiniest.pt"))
@@ -35,9 +36,11 @@ def golden(name):
         return make.weights(dict(zip(file["keys"], shapes, strict=True))), file["logits"]
 
 
-def test_every_mapped_family_has_a_golden_file():
+def test_every_family_with_names_in_pytorch_has_a_golden_file():
     names = [file.stem.split("-")[0] for file in Path(make.HERE).glob("*.npz")]
-    assert {registry.find(name).family for name in names} == set(maps.MAPS)
+    nets = registry.NETS.values()
+    named = {net.family for net in nets if hasattr(net.module(), "torch_names")}
+    assert {registry.get(name).family for name in names} == named
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -230,11 +233,11 @@ def assert_read(state, said, prefix, wrapping):
 def test_any_wrapping_under_any_prefix_is_the_same_weights(wrapping, seed, tmp_path, capsys):
     for draw in range(8):
         prefix, state = prefixed(np.random.default_rng((seed, draw)))
-        found = torchfiles.unwrap(WRAPPINGS[wrapping](state), "It")
+        found = torch_files.unwrap(WRAPPINGS[wrapping](state), "It")
         assert_read(found, capsys.readouterr().err, prefix, wrapping)
         if wrapping == "none":
             save_file(state, tmp_path / "net.safetensors")
-            found = torchfiles.read(tmp_path / "net.safetensors")
+            found = torch_files.read(tmp_path / "net.safetensors")
             assert_read(dict(sorted(found.items())), capsys.readouterr().err, prefix, wrapping)
 
 
@@ -253,7 +256,7 @@ def test_any_wrapping_in_a_pt_is_the_same_weights(wrapping, seed, tmp_path, caps
         torch.save(
             tensors(WRAPPINGS[wrapping](state)), path, _use_new_zipfile_serialization=seed > 0
         )
-        assert_read(torchfiles.read(path), capsys.readouterr().err, prefix, wrapping)
+        assert_read(torch_files.read(path), capsys.readouterr().err, prefix, wrapping)
 
 
 OTHERS = {f"{key}.more": array for key, array in WEIGHTS.items()}
@@ -283,13 +286,14 @@ def test_what_could_mean_two_things_is_refused(case):
 
 def test_a_prefix_of_some_names_alone_stays():
     state = {"module.a": np.ones(1), "b": np.ones(1)}
-    assert torchfiles.unwrap(state, "It") == state
+    assert torch_files.unwrap(state, "It") == state
 
 
 def test_no_net_has_names_that_begin_like_a_wrapper():
     for name, net in registry.NETS.items():
-        for _, prefix, _ in maps.MAPS[net.family](name) if net.family in maps.MAPS else ():
-            assert not f"{prefix}.".startswith(torchfiles.PREFIXES)
+        torch_names = getattr(net.module(), "torch_names", lambda name: ())
+        for _, prefix, _ in torch_names(name):
+            assert not f"{prefix}.".startswith(torch_files.PREFIXES)
 
 
 def test_a_pt_of_a_training_is_converted(tmp_path):
@@ -321,26 +325,26 @@ def test_a_pt_with_more_than_tensors_says_what_to_save(content, sentence, tmp_pa
     save = torch.jit.save if isinstance(content, torch.jit.ScriptModule) else torch.save
     save(content, tmp_path / "net.pt")
     with pytest.raises(InputError) as error:
-        torchfiles.read(tmp_path / "net.pt")
+        torch_files.read(tmp_path / "net.pt")
     assert sentence in str(error.value) and "state dict" in str(error.value)
     whole = (tmp_path / "net.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is damaged or cut short; fetch it again"):
-        torchfiles.read(tmp_path / "half.pt")
+        torch_files.read(tmp_path / "half.pt")
 
 
 def test_a_header_whose_length_looks_like_a_page_is_one_of_safetensors(tmp_path):
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x3C20)
     path = tmp_path / "net.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    assert path.read_bytes().startswith(b" <") and list(torchfiles.read(path)) == ["a"]
+    assert path.read_bytes().startswith(b" <") and list(torch_files.read(path)) == ["a"]
 
 
 def test_a_mapping_in_itself_is_refused():
     content = {"epoch": 1}
     content["model"] = content
     with pytest.raises(InputError, match="is not a state dict"):
-        torchfiles.unwrap(content, "It")
+        torch_files.unwrap(content, "It")
 
 
 def test_a_softmax_after_the_head_is_not_lost_on_the_way_to_pytorch(tmp_path):
@@ -365,10 +369,10 @@ def test_half_precision_in_safetensors_is_read_as_float32(tmp_path):
         path.write_bytes(struct.pack("<Q", len(header)) + header + bytes.fromhex("c03f 00c0"))
         return path
 
-    array = torchfiles.read(written(b"BF16", b"[1,2]"))["a"]
+    array = torch_files.read(written(b"BF16", b"[1,2]"))["a"]
     np.testing.assert_array_equal(array, np.array([[1.5, -2]], np.float32), strict=True)
     with pytest.raises(InputError, match=r"a \(F8_E4M3\) is not a dense array of real numbers"):
-        torchfiles.read(written(b"F8_E4M3", b"[4]"))
+        torch_files.read(written(b"F8_E4M3", b"[4]"))
 
 
 def test_a_net_without_its_head_takes_no_head():

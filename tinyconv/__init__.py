@@ -3,9 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import onkeras, registry, weights
+from tinyconv import registry, weights
 from tinyconv.errors import InputError
-from tinyconv.registry import create_model, list_models
+from tinyconv.factory import create_model
+from tinyconv.registry import list_models
 
 if TYPE_CHECKING:
     from tinyconv.api import evaluate, export, predict
@@ -29,8 +30,6 @@ _LAZY = {  # public name -> its module, which imports Keras
     "predict": "tinyconv.api",
     "train": "tinyconv.training.train",
 }
-
-onkeras.register()
 
 
 def __getattr__(name: str) -> Any:

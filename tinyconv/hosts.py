@@ -42,7 +42,7 @@ class Hosts:
             )
 
 
-def find(addresses: str | None, index: int | None) -> Hosts | None:
+def get(addresses: str | None, index: int | None) -> Hosts | None:
     """The hosts as given by the flags, or else by Keras' environment variables; None: this alone.
 
     Raises:

@@ -1,4 +1,7 @@
-"""The layers that stock Keras cannot express. `import tinyconv` makes them known to Keras."""
+"""The layers that stock Keras cannot express.
+
+Keras knows them once this module is imported: `import tinyconv.layers`, then `load_model`.
+"""
 
 import math
 from typing import Any

@@ -221,7 +221,7 @@ RECIPES = {
 }
 
 
-def find(name: str) -> Recipe:
+def get(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
@@ -235,9 +235,9 @@ def find(name: str) -> Recipe:
 def default(model: str, data: str) -> Recipe:
     """The recipe for a net by name, or for a trained `.keras` file, unless another is named."""
     if model.endswith(".keras"):
-        return find("finetune")
-    net = registry.find(model)
-    return find("digits" if data == "digits" else net.recipe)
+        return get("finetune")
+    net = registry.get(model)
+    return get("digits" if data == "digits" else net.recipe)
 
 
 def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":

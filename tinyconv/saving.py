@@ -1,4 +1,4 @@
-"""`.keras` files that every release of Keras from 3.4 on opens.
+"""`.keras` files: written as every release of Keras from 3.4 on opens them, and opened.
 
 `keras.Model.save` stores every argument of every layer. A reader of an older release refuses an
 argument that it does not know, even one whose value changes nothing. `save_model` leaves such
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyconv.atomic import replacing
+from tinyconv.errors import InputError
 
 if TYPE_CHECKING:
     import keras
@@ -74,3 +75,72 @@ def _defaults(module: str, name: str) -> dict[str, Any]:
     kinds = getattr(importlib.import_module(module), name).__mro__
     signatures = [inspect.signature(kind.__init__) for kind in kinds if "__init__" in vars(kind)]
     return {k: p.default for s in reversed(signatures) for k, p in s.parameters.items()}
+
+
+def check_floatx() -> None:
+    """Make sure that Keras computes in float32 where nothing else is asked for.
+
+    Raises:
+        InputError: its `floatx` is another.
+    """
+    import keras
+
+    if keras.config.floatx() != "float32":
+        raise InputError(
+            f"Keras' floatx is {keras.config.floatx()}; tinyconv needs float32: set it in "
+            "~/.keras/keras.json or by keras.config.set_floatx."
+        )
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a model, of this package or not, from a `.keras` file.
+
+    What its outputs mean is left open: `tinyconv.trained.open_model` finds out.
+
+    Raises:
+        InputError: the file is not there, or is not a model from images of one size to a row of
+            numbers for each.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    import keras
+
+    import tinyconv.layers  # noqa: F401  Keras then knows them by name
+
+    check_floatx()
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        if "`Lambda`" in str(error):
+            raise InputError(
+                f"{path} cannot be opened as a Keras model without running the code in its Lambda "
+                "layer; put a stock layer in its place."
+            ) from error
+        raise InputError(f"{path} cannot be opened as a Keras model.") from error
+    if misfit := _misfit(model):
+        raise InputError(f"{path} is not a model from RGB images of one size to classes: {misfit}.")
+    ends = (getattr(model, end, None) for end in ("input", "output"))
+    if all(isinstance(end, keras.KerasTensor) for end in ends):
+        return model
+    # A Sequential, or a model of lists of one: as a functional model from a tensor to a tensor.
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _misfit(model: keras.Model) -> str | None:
+    """Why `model` cannot be asked about RGB images of one size, if it cannot."""
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        return "it has no inputs and outputs of known shape; make it a functional model"
+    for tensors, kind in ((inputs, "input"), (outputs, "output")):
+        if len(tensors) > 1:
+            return f"it has {len(tensors)} {kind}s; it must have one"
+    taken, given = tuple(inputs[0].shape), tuple(outputs[0].shape)
+    if len(taken) != 4 or taken[3] != 3:
+        return f"its input has shape {taken}; it must be (None, height, width, 3)"
+    if None in taken[1:]:
+        return f"its input has shape {taken}; height and width must be numbers"
+    if taken[0] is not None:
+        return f"it takes {taken[0]} images at a time; the batch size must be None"
+    if len(given) != 2 or given[1] is None:
+        return f"its output has shape {given}; it must be (None, classes)"
+    return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry
+from tinyconv import registry, saving
 from tinyconv.errors import InputError
 from tinyconv.training import data_path
 
@@ -59,7 +59,7 @@ def path(name: str) -> Path:
     Raises:
         InputError: there is no such net, none ships, or its file is not the one that shipped.
     """
-    net = registry.find(name)
+    net = registry.get(name)
     sums = shipped()
     if name not in sums:
         which = f"those of {', '.join(sorted(sums))} do" if sums else "none do here"
@@ -127,7 +127,7 @@ def open_model(model: str) -> Trained:
             has more or fewer outputs than the report beside it has classes.
     """
     file = find(model)
-    opened = registry.open_model(file)
+    opened = saving.load_model(file)
     known = report(file)
     names, run = known.get("classes"), known.get("run")
     names = tuple(map(str, names)) if isinstance(names, list) else None

@@ -21,15 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    registry.find(args.net)
+    registry.get(args.net)
     from tinyconv import atomic, outputs, report, saving, trained, weights
+    from tinyconv.factory import create_model
 
     atomic.check_writable(args.target.parent)
     if args.target.suffix == ".keras":
-        model = registry.create_model(args.net, pretrained=args.source)
+        model = create_model(args.net, pretrained=args.source)
         saving.save_model(model, args.target)
     else:
-        model = registry.open_model(trained.find(str(args.source)))
+        model = saving.load_model(trained.find(str(args.source)))
         if model.name != args.net:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         has_head = any(layer.name == "head_dense" for layer in model.layers)
@@ -38,4 +39,4 @@ def main(args: argparse.Namespace) -> None:
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
     if args.target.suffix == ".keras":
-        print(registry.find(args.net).preparation())
+        print(registry.get(args.net).preparation())

@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
     ]
     shipped = trained.shipped()
     for name in registry.list_models(args.pattern):
-        net = registry.find(name)
+        net = registry.get(name)
         figures = ("-", "-", "-")
         if name in shipped:
             file = trained.path(name)

@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     if not args.model.endswith(".keras"):
-        registry.find(args.model)
-    from tinyconv import report
+        registry.get(args.model)
+    from tinyconv import report, saving
+    from tinyconv.factory import create_model
 
-    model = registry.open_model(Path(args.model)) if args.model.endswith(".keras") else None
-    print(report.summary(model or registry.create_model(args.model)))
+    model = saving.load_model(Path(args.model)) if args.model.endswith(".keras") else None
+    print(report.summary(model or create_model(args.model)))

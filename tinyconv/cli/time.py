@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
 def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
     """Raise `InputError` if anything asked for cannot be timed or written."""
     for name in args.model:
-        registry.find(name)
+        registry.get(name)
     for flag, values in (("batch", args.batch), ("runs", [args.runs])):
         if min(values) < 1:
             raise InputError(f"--{flag} is {min(values)}; it must be at least 1.")

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     given = {key: value for key, value in vars(args).items() if key != "main"}
-    several = hosts.find(given.pop("hosts", None), given.pop("host_index", None))
+    several = hosts.get(given.pop("hosts", None), given.pop("host_index", None))
     if several:
         hosts.supervise(lambda: _train(given, several), cli.run)
     else:

@@ -129,6 +129,18 @@ def squeeze_excite(x, hidden, activation, initializer, name):
     return keras.layers.Multiply(name=f"{name}_gate")([x, gate])
 
 
+def squeeze_excite_names(name, key, convs=("fc1", "fc2")):
+    """`squeeze_excite`'s layers as `torch_names` of a net gives them."""
+    yield f"{name}_reduce", f"{key}.{convs[0]}", "pointwise"
+    yield f"{name}_expand", f"{key}.{convs[1]}", "pointwise"
+
+
+def mlp_names(name, key):
+    """The two dense layers of an MLP as `torch_names` of a net gives them."""
+    yield f"{name}_expand", f"{key}.fc1", "dense"
+    yield f"{name}_project", f"{key}.fc2", "dense"
+
+
 def classifier(x, num_classes, initializer):
     """The logits, in float32 whatever the rest computes in; without classes, x itself."""
     if not num_classes:

@@ -14,6 +14,14 @@ import keras
 
 from tinyconv.nets import blocks
 
+# Convolutions (width, kernel, stride) of a stage's block; squeeze-excite: after which, its channels
+STAGES = (
+    (((16, 3, 2), (32, 1, 1)), 1, 8),  # an edge block, (80, 80, 24) -> (40, 40, 32)
+    (((32, 1, 1), (64, 3, 2)), 2, 16),  # a dark block, -> (20, 20, 64)
+    (((32, 3, 2), (128, 3, 1)), 2, 32),  # a basic block, -> (10, 10, 128)
+    (((64, 1, 1), (64, 3, 2), (256, 1, 1)), 2, 16),  # a bottleneck, -> (5, 5, 256)
+)
+
 
 def test_byobnet(num_classes, input_shape):
     inputs = keras.Input(input_shape, name="image")
@@ -21,17 +29,27 @@ def test_byobnet(num_classes, input_shape):
     x = blocks.conv(x, 24, 3, 2, "stem_conv")  # (160, 160, 3) -> (80, 80, 24)
     x = blocks.batch_norm(x, "stem_norm")
     x = blocks.relu(x, "stem_relu")
-    # An edge block, -> (40, 40, 32)
-    x = blocks.residual(x, ((16, 3, 2), (32, 1, 1)), "stage1_block1", excite=1, hidden=8)
-    # A dark block, -> (20, 20, 64)
-    x = blocks.residual(x, ((32, 1, 1), (64, 3, 2)), "stage2_block1", excite=2, hidden=16)
-    # A basic block, -> (10, 10, 128)
-    x = blocks.residual(x, ((32, 3, 2), (128, 3, 1)), "stage3_block1", excite=2, hidden=32)
-    # A bottleneck, -> (5, 5, 256)
-    convs = (64, 1, 1), (64, 3, 2), (256, 1, 1)
-    x = blocks.residual(x, convs, "stage4_block1", excite=2, hidden=16)
+    for stage, (convs, excite, hidden) in enumerate(STAGES, 1):
+        x = blocks.residual(x, convs, f"stage{stage}_block1", excite, hidden)
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
         x
     )  # (5, 5, 256) -> (256,)
     start = keras.initializers.RandomNormal(stddev=0.01)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_byobnet")
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    yield "stem_conv", "stem.conv", "conv"
+    yield "stem_norm", "stem.bn", "norm"
+    for stage, (convs, excite, _) in enumerate(STAGES, 1):
+        block, key = f"stage{stage}_block1", f"stages.{stage - 1}.0"
+        for number, (_, kernel, _) in enumerate(convs, 1):
+            conv = f"{key}.conv{number}_{'1x1' if kernel == 1 else 'kxk'}"
+            yield f"{block}_conv{number}", f"{conv}.conv", "conv"
+            yield f"{block}_norm{number}", f"{conv}.bn", "norm"
+        attention = "attn_last" if excite == len(convs) else "attn"
+        yield from blocks.squeeze_excite_names(f"{block}_se", f"{key}.{attention}")
+        yield f"{block}_shortcut_conv", f"{key}.shortcut.conv.conv", "conv"
+        yield f"{block}_shortcut_norm", f"{key}.shortcut.conv.bn", "norm"
+    yield "head_dense", "head.fc", "dense"

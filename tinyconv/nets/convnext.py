@@ -63,8 +63,20 @@ def block(x, kernel, activation, name):
     return keras.layers.Add(name=f"{name}_add")([shortcut, x])
 
 
-def network(name, depths, widths, kernels, activation, num_classes, input_shape):
+def gelu_tanh(x):
+    return ops.gelu(x, approximate=True)
+
+
+VARIANTS = {  # blocks, width and kernel of each of four stages; the non-linearity
+    "test_convnext": ((1, 2, 4, 2), (24, 32, 48, 64), (7, 7, 7, 7), gelu_tanh),
+    "test_convnext2": ((1, 1, 1, 1), (32, 64, 96, 128), (7, 7, 7, 7), gelu_tanh),
+    "test_convnext3": ((1, 1, 1, 1), (32, 64, 96, 128), (7, 5, 5, 3), ops.silu),
+}
+
+
+def network(name, num_classes, input_shape):
     """The net for its four stages; shapes below are those of `test_convnext2` at 160x160."""
+    depths, widths, kernels, activation = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, blocks.INCEPTION)
     x = patches(x, widths[0], 4, "stem_conv")  # (160, 160, 3) -> (40, 40, 32)
@@ -82,20 +94,32 @@ def network(name, depths, widths, kernels, activation, num_classes, input_shape)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start()), name=name)
 
 
-def gelu_tanh(x):
-    return ops.gelu(x, approximate=True)
-
-
 def test_convnext(*size):
-    depths, widths, kernels = (1, 2, 4, 2), (24, 32, 48, 64), (7, 7, 7, 7)
-    return network("test_convnext", depths, widths, kernels, gelu_tanh, *size)
+    return network("test_convnext", *size)
 
 
 def test_convnext2(*size):
-    depths, widths, kernels = (1, 1, 1, 1), (32, 64, 96, 128), (7, 7, 7, 7)
-    return network("test_convnext2", depths, widths, kernels, gelu_tanh, *size)
+    return network("test_convnext2", *size)
 
 
 def test_convnext3(*size):
-    depths, widths, kernels = (1, 1, 1, 1), (32, 64, 96, 128), (7, 5, 5, 3)
-    return network("test_convnext3", depths, widths, kernels, ops.silu, *size)
+    return network("test_convnext3", *size)
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    yield "stem_conv", "stem.0", "conv"
+    yield "stem_norm", "stem.1", "norm"
+    depths, *_ = VARIANTS[name]
+    for stage, depth in enumerate(depths):
+        if stage:
+            yield f"downscale{stage}_norm", f"stages.{stage}.downsample.0", "norm"
+            yield f"downscale{stage}_conv", f"stages.{stage}.downsample.1", "conv"
+        for number in range(depth):
+            block, key = f"stage{stage + 1}_block{number + 1}", f"stages.{stage}.blocks.{number}"
+            yield f"{block}_dwconv", f"{key}.conv_dw", "depthwise"
+            yield f"{block}_norm", f"{key}.norm", "norm"
+            yield from blocks.mlp_names(block, f"{key}.mlp")
+            yield f"{block}_scale", f"{key}.gamma", "factor"
+    yield "head_norm", "head.norm", "norm"
+    yield "head_dense", "head.fc", "dense"

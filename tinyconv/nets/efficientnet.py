@@ -90,8 +90,17 @@ def inverted(x, width, norm, name):
     return norm(x, False, f"{name}_norm3")
 
 
-def network(name, norm, mean_std, num_classes, input_shape):
-    """The net under a norm; shapes below are those at 160x160."""
+VARIANTS = {  # the norm; mean and standard deviation of the images
+    "test_efficientnet": (batch_norm, blocks.IMAGENET),
+    "test_efficientnet_evos": (evo_norm, blocks.INCEPTION),
+    "test_efficientnet_gn": (group_norm, blocks.INCEPTION),
+    "test_efficientnet_ln": (layer_norm, blocks.IMAGENET),
+}
+
+
+def network(name, num_classes, input_shape):
+    """The net under its norm; shapes below are those at 160x160."""
+    norm, mean_std = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, mean_std)
     x = blocks.conv(x, 24, 3, 2, "stem_conv")  # (160, 160, 3) -> (80, 80, 24)
@@ -113,16 +122,46 @@ def network(name, norm, mean_std, num_classes, input_shape):
 
 
 def test_efficientnet(*size):
-    return network("test_efficientnet", batch_norm, blocks.IMAGENET, *size)
+    return network("test_efficientnet", *size)
 
 
 def test_efficientnet_evos(*size):
-    return network("test_efficientnet_evos", evo_norm, blocks.INCEPTION, *size)
+    return network("test_efficientnet_evos", *size)
 
 
 def test_efficientnet_gn(*size):
-    return network("test_efficientnet_gn", group_norm, blocks.INCEPTION, *size)
+    return network("test_efficientnet_gn", *size)
 
 
 def test_efficientnet_ln(*size):
-    return network("test_efficientnet_ln", layer_norm, blocks.IMAGENET, *size)
+    return network("test_efficientnet_ln", *size)
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    norm, _ = VARIANTS[name]
+    yield "stem_conv", "conv_stem", "conv"
+    yield from norm_names(norm, "stem_norm", "bn1")
+    fused = {"expand": "conv_exp", "project": "conv_pwl"}
+    inverted = {"expand": "conv_pw", "dwconv": "conv_dw", "project": "conv_pwl"}
+    for stage, convs in enumerate(({"conv": "conv"}, fused, fused, inverted, inverted)):
+        block, key = f"stage{stage + 1}_block1", f"blocks.{stage}.0"
+        for number, (layer, conv) in enumerate(convs.items(), 1):
+            layout = "depthwise" if layer == "dwconv" else "conv"
+            yield f"{block}_{layer}", f"{key}.{conv}", layout
+            yield from norm_names(norm, f"{block}_norm{number}", f"{key}.bn{number}")
+        if "dwconv" in convs:
+            names = "conv_reduce", "conv_expand"
+            yield from blocks.squeeze_excite_names(f"{block}_se", f"{key}.se", names)
+    yield "head_conv", "conv_head", "conv"
+    yield from norm_names(norm, "head_norm", "bn2")
+    yield "head_dense", "classifier", "dense"
+
+
+def norm_names(norm, layer, key):
+    """A norm, or the two layers that EvoNorm is."""
+    if norm is evo_norm:
+        yield f"{layer}_slope", f"{key}.v", "factor"
+        yield f"{layer}_affine", key, "affine"
+    else:
+        yield layer, key, "norm"

@@ -18,6 +18,8 @@ from tinyconv.nets import blocks
 SILU = 1.7881293296813965  # the SiLU of normal noise has a standard deviation of 1 / SILU
 ALPHA = 0.2  # the share of a block's answer that is added to its shortcut
 GROUP = 8  # channels of a group in the 3x3 convolutions
+STEM = ((16, 2), (32, 1), (64, 1), (128, 2))  # width and stride of its convolutions
+WIDTHS = (32, 64, 96, 128)  # of the stages, each of which is one block
 
 
 def conv(x, width, kernel, stride, name, group=None, gain="ones"):
@@ -72,11 +74,10 @@ def block(x, width, stride, variance, name):
 def test_nfnet(num_classes, input_shape):
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, blocks.INCEPTION)
-    x = conv(x, 16, 3, 2, "stem_conv1")  # (160, 160, 3) -> (80, 80, 16)
-    for number, (width, stride) in enumerate(((32, 1), (64, 1), (128, 2)), 2):
-        x = silu(x, f"stem_silu{number}")
-        x = conv(x, width, 3, stride, f"stem_conv{number}")  # -> (40, 40, 128)
-    for stage, width in enumerate((32, 64, 96, 128), 1):  # -> (40, 40, 32) -> ... -> (5, 5, 128)
+    for number, (width, stride) in enumerate(STEM, 1):
+        x = silu(x, f"stem_silu{number}") if number > 1 else x
+        x = conv(x, width, 3, stride, f"stem_conv{number}")  # (160, 160, 3) -> ... -> (40, 40, 128)
+    for stage, width in enumerate(WIDTHS, 1):  # -> (40, 40, 32) -> ... -> (5, 5, 128)
         stride, variance = (1, 1.0) if stage == 1 else (2, 1 + ALPHA**2)
         x = block(x, width, stride, variance, f"stage{stage}_block1")
     x = conv(x, 192, 1, 1, "head_conv")
@@ -86,3 +87,17 @@ def test_nfnet(num_classes, input_shape):
     )  # (5, 5, 192) -> (192,)
     start = keras.initializers.RandomNormal(stddev=0.01)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_nfnet")
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    for number in range(1, len(STEM) + 1):
+        yield f"stem_conv{number}", f"stem.conv{number}", "conv"
+    for stage in range(1, len(WIDTHS) + 1):
+        block, key = f"stage{stage}_block1", f"stages.{stage - 1}.0"
+        yield f"{block}_shortcut_conv", f"{key}.downsample.conv", "conv"
+        for number, conv in enumerate(("conv1", "conv2", "conv2b", "conv3"), 1):
+            yield f"{block}_conv{number}", f"{key}.{conv}", "conv"
+        yield from blocks.squeeze_excite_names(f"{block}_se", f"{key}.attn_last")
+    yield "head_conv", "final_conv", "conv"
+    yield "head_dense", "head.fc", "dense"

@@ -20,6 +20,7 @@ from tinyconv.nets.blocks import normalize
 
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # mean, standard deviation
 CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023))
+BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9}  # in each of three stages
 
 
 def conv(x, width, kernel, stride, name):
@@ -58,15 +59,15 @@ def block(x, width, stride, name):
     return keras.layers.ReLU(name=f"{name}_relu2")(x)
 
 
-def network(name, blocks, num_classes, input_shape):
-    """Three stages of `blocks` blocks each."""
+def network(name, num_classes, input_shape):
+    """Three stages of as many blocks each."""
     inputs = keras.Input(input_shape, name="image")
     x = normalize(inputs, CIFAR100 if num_classes == 100 else CIFAR10)
     x = conv(x, 16, 3, 1, "stem_conv")  # (32, 32, 3) -> (32, 32, 16)
     x = norm(x, "stem_norm")
     x = keras.layers.ReLU(name="stem_relu")(x)
     for stage, width in ((1, 16), (2, 32), (3, 64)):  # -> (16, 16, 32) -> (8, 8, 64)
-        for number in range(1, blocks + 1):
+        for number in range(1, BLOCKS[name] + 1):
             stride = 2 if stage > 1 and number == 1 else 1
             x = block(x, width, stride, f"stage{stage}_block{number}")
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
@@ -78,16 +79,32 @@ def network(name, blocks, num_classes, input_shape):
 
 
 def resnet20(num_classes, input_shape):
-    return network("resnet20", 3, num_classes, input_shape)
+    return network("resnet20", num_classes, input_shape)
 
 
 def resnet32(num_classes, input_shape):
-    return network("resnet32", 5, num_classes, input_shape)
+    return network("resnet32", num_classes, input_shape)
 
 
 def resnet44(num_classes, input_shape):
-    return network("resnet44", 7, num_classes, input_shape)
+    return network("resnet44", num_classes, input_shape)
 
 
 def resnet56(num_classes, input_shape):
-    return network("resnet56", 9, num_classes, input_shape)
+    return network("resnet56", num_classes, input_shape)
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    yield "stem_conv", "conv1", "conv"
+    yield "stem_norm", "bn1", "norm"
+    for stage in (1, 2, 3):
+        for number in range(BLOCKS[name]):
+            block, key = f"stage{stage}_block{number + 1}", f"layer{stage}.{number}"
+            for index in (1, 2):
+                yield f"{block}_conv{index}", f"{key}.conv{index}", "conv"
+                yield f"{block}_norm{index}", f"{key}.bn{index}", "norm"
+            if stage > 1 and number == 0:
+                yield f"{block}_shortcut_conv", f"{key}.downsample.0", "conv"
+                yield f"{block}_shortcut_norm", f"{key}.downsample.1", "norm"
+    yield "head_dense", "fc", "dense"

@@ -14,6 +14,13 @@ import keras
 
 from tinyconv.nets import blocks
 
+STAGES = (  # convolutions (width, kernel, stride) of its block
+    ((32, 3, 1), (32, 3, 1)),
+    ((48, 3, 2), (48, 3, 1)),  # (40, 40, 32) -> (20, 20, 48)
+    ((48, 1, 1), (48, 3, 2), (192, 1, 1)),  # the only bottleneck, -> (10, 10, 192)
+    ((96, 3, 2), (96, 3, 1)),  # -> (5, 5, 96)
+)
+
 
 def test_resnet(num_classes, input_shape):
     inputs = keras.Input(input_shape, name="image")
@@ -27,14 +34,28 @@ def test_resnet(num_classes, input_shape):
     x = keras.layers.MaxPooling2D(3, strides=2, data_format="channels_last", name="stem_pool")(
         x
     )  # -> (40, 40, 32)
-    x = blocks.residual(x, ((32, 3, 1), (32, 3, 1)), "stage1_block1")
-    x = blocks.residual(x, ((48, 3, 2), (48, 3, 1)), "stage2_block1")  # -> (20, 20, 48)
-    # The only bottleneck, -> (10, 10, 192)
-    x = blocks.residual(x, ((48, 1, 1), (48, 3, 2), (192, 1, 1)), "stage3_block1")
-    x = blocks.residual(x, ((96, 3, 2), (96, 3, 1)), "stage4_block1")  # -> (5, 5, 96)
+    for stage, convs in enumerate(STAGES, 1):
+        x = blocks.residual(x, convs, f"stage{stage}_block1")
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
         x
     )  # (5, 5, 96) -> (96,)
     limit = 96**-0.5
     start = keras.initializers.RandomUniform(-limit, limit)
     return keras.Model(inputs, blocks.classifier(x, num_classes, start), name="test_resnet")
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    stem = ("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")
+    for number, (conv, norm) in enumerate(stem, 1):
+        yield f"stem_conv{number}", conv, "conv"
+        yield f"stem_norm{number}", norm, "norm"
+    for stage, convs in enumerate(STAGES, 1):
+        block, key = f"stage{stage}_block1", f"layer{stage}.0"
+        for number in range(1, len(convs) + 1):
+            yield f"{block}_conv{number}", f"{key}.conv{number}", "conv"
+            yield f"{block}_norm{number}", f"{key}.bn{number}", "norm"
+        if stage > 1:
+            yield f"{block}_shortcut_conv", f"{key}.downsample.1", "conv"
+            yield f"{block}_shortcut_norm", f"{key}.downsample.2", "norm"
+    yield "head_dense", "fc", "dense"

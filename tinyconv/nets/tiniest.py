@@ -11,6 +11,8 @@ mixes them by a gated dense layer. The net downscales once. Weights start as PyT
 import keras
 from keras import ops
 
+BLOCKS = 3  # in each of two stages
+
 
 def uniform(fan_in):
     """PyTorch's start for convolutions and linear layers: uniform within 1 / sqrt(fan_in)."""
@@ -93,12 +95,12 @@ def tiniest(num_classes, input_shape):
     x = keras.layers.Rescaling(1 / 255, offset=-0.5, name="normalize")(inputs)
     x = conv(x, 48, 3, "stem_conv")  # (32, 32, 3) -> (32, 32, 48)
     x = norm(x, "stem_norm")
-    for number in (1, 2, 3):
+    for number in range(1, BLOCKS + 1):
         x = block(x, 48, f"stage1_block{number}")
     x = keras.layers.ZeroPadding2D(1, data_format="channels_last", name="downscale_pad")(x)
     x = conv(x, 80, 4, "downscale_conv", stride=2, groups=16)  # (32, 32, 48) -> (16, 16, 80)
     x = norm(x, "downscale_norm")
-    for number in (1, 2, 3):
+    for number in range(1, BLOCKS + 1):
         x = block(x, 80, f"stage2_block{number}")
     x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="head_pool")(
         x
@@ -106,3 +108,22 @@ def tiniest(num_classes, input_shape):
     if num_classes:
         x = dense(x, num_classes, "head_dense", dtype="float32")
     return keras.Model(inputs, x, name="tiniest")
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    yield "stem_conv", "conv1", "conv"
+    yield "stem_norm", "ln1.ln", "norm"
+    yield "downscale_conv", "dsconv", "conv"
+    yield "downscale_norm", "ln2.ln", "norm"
+    for index in range(2 * BLOCKS):
+        block = f"stage{index // BLOCKS + 1}_block{index % BLOCKS + 1}"
+        key = f"l{index + 1}"
+        yield f"{block}_scale", f"{key}.rs", "scale"
+        yield f"{block}_dwconv3", f"{key}.dwconv1", "depthwise"
+        yield f"{block}_dwconv7", f"{key}.dwconv2", "depthwise"
+        yield f"{block}_dwconv19", f"{key}.dwconv3", "depthwise"
+        yield f"{block}_norm", f"{key}.ln.ln", "norm"
+        yield f"{block}_expand", f"{key}.fc1", "pointwise"
+        yield f"{block}_project", f"{key}.fc2", "pointwise"
+    yield "head_dense", "fc", "dense"

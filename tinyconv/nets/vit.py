@@ -20,6 +20,11 @@ from keras import ops
 from tinyconv.nets import blocks
 
 PATCH = 16  # pixels
+VARIANTS = {  # width, blocks, heads, width of an MLP over width, whether branches are scaled, pool
+    "test_vit": (64, 6, 2, 3, False, "token"),
+    "test_vit2": (64, 8, 2, 3, True, "mean"),
+    "test_vit3": (96, 9, 3, 2, True, "attention"),
+}
 
 
 def start():
@@ -117,8 +122,9 @@ def attention_pool(x, one, heads, mlp_ratio):
     return keras.layers.Flatten(data_format="channels_last", name="pool_flatten")(x)
 
 
-def network(name, width, depth, heads, mlp_ratio, scaled, pool, num_classes, input_shape):
+def network(name, num_classes, input_shape):
     """The net with its way to `pool`; shapes below are those of `test_vit` at 160x160."""
+    width, depth, heads, mlp_ratio, scaled, pool = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, blocks.INCEPTION)
     limit = (3 * PATCH * PATCH) ** -0.5
@@ -152,12 +158,42 @@ def network(name, width, depth, heads, mlp_ratio, scaled, pool, num_classes, inp
 
 
 def test_vit(*size):
-    return network("test_vit", 64, 6, 2, 3, False, "token", *size)
+    return network("test_vit", *size)
 
 
 def test_vit2(*size):
-    return network("test_vit2", 64, 8, 2, 3, True, "mean", *size)
+    return network("test_vit2", *size)
 
 
 def test_vit3(*size):
-    return network("test_vit3", 96, 9, 3, 2, True, "attention", *size)
+    return network("test_vit3", *size)
+
+
+def torch_names(name):
+    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    _, depth, _, _, scaled, pool = VARIANTS[name]
+    yield "patch_conv", "patch_embed.proj", "conv"
+    if pool == "token":
+        yield "class_token", "cls_token", "token"
+    else:
+        yield "register_token", "reg_token", "token"
+    yield "position", "pos_embed", "position"
+    for number in range(depth):
+        block, key = f"block{number + 1}", f"blocks.{number}"
+        yield f"{block}_attention_norm", f"{key}.norm1", "norm"
+        yield f"{block}_attention_qkv", f"{key}.attn.qkv", "dense"
+        yield f"{block}_attention_project", f"{key}.attn.proj", "dense"
+        yield f"{block}_mlp_norm", f"{key}.norm2", "norm"
+        yield from blocks.mlp_names(f"{block}_mlp", f"{key}.mlp")
+        if scaled:
+            yield f"{block}_attention_scale", f"{key}.ls1.gamma", "factor"
+            yield f"{block}_mlp_scale", f"{key}.ls2.gamma", "factor"
+    yield "head_norm", "fc_norm" if pool == "mean" else "norm", "norm"
+    if pool == "attention":
+        yield "pool_latent", "attn_pool.latent", "token"
+        yield "pool_q", "attn_pool.q", "dense"
+        yield "pool_kv", "attn_pool.kv", "dense"
+        yield "pool_project", "attn_pool.proj", "dense"
+        yield "pool_norm", "attn_pool.norm", "norm"
+        yield from blocks.mlp_names("pool_mlp", "attn_pool.mlp")
+    yield "head_dense", "head", "dense"

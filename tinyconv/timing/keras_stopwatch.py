@@ -7,8 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tinyconv import data, registry
+from tinyconv import data
 from tinyconv.devices import Devices
+from tinyconv.factory import create_model
 from tinyconv.fast.twin import twin
 from tinyconv.saving import save_model
 from tinyconv.timing.stopwatch import INFERENCE_BATCH, Stopwatch
@@ -25,7 +26,7 @@ class KerasStopwatch(Stopwatch):
         self.augmented = self.recipe.always_augment
         devices = Devices()
         with devices.scope():
-            net = registry.create_model(self.net.name)
+            net = create_model(self.net.name)
             self.model = twin(net) if self.fuse and devices.can_fuse(mixed=False) else net
             options = compile_options(self.recipe, steps=1_000_000, mixup=self.mixup)
             self.model.compile(**options, jit_compile=devices.jit_compile)
@@ -73,7 +74,7 @@ class KerasStopwatch(Stopwatch):
     def size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.keras")
-            save_model(registry.create_model(self.net.name), path)
+            save_model(create_model(self.net.name), path)
             return path.stat().st_size
 
 

@@ -29,11 +29,11 @@ class Stopwatch(ABC):
     @classmethod
     def check(cls, name: str) -> None:
         """Raise `InputError` if the net called `name` cannot be timed."""
-        registry.find(name)
+        registry.get(name)
 
     def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float):
-        self.net = registry.find(name)
-        self.recipe = recipes.find(self.net.recipe)
+        self.net = registry.get(name)
+        self.recipe = recipes.get(self.net.recipe)
         self.build()
         self.training: dict[int, list[float]] = {size: [] for size in batch_sizes}
         self.unaugmented: dict[int, list[float]] = {}

@@ -25,7 +25,7 @@ def get(name: str) -> Callable[..., Any]:
     Raises:
         InputError: no such net is known in PyTorch, or its library cannot be imported.
     """
-    net = registry.find(name)
+    net = registry.get(name)
     for prefix, importer in IMPORTERS.items():
         if net.source.startswith(prefix):
             try:

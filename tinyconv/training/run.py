@@ -49,7 +49,7 @@ class Run:
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
-            registry.find(self.model)
+            registry.get(self.model)
             if self.freeze:
                 raise InputError("--freeze needs a trained model: --model FILE.keras.")
         for name, value in (("number of epochs", self.epochs), ("batch size", self.batch_size)):

@@ -13,7 +13,7 @@ import keras
 
 from tinyconv import augment as augmentations
 from tinyconv import data as datasets
-from tinyconv import recipes, registry, report
+from tinyconv import recipes, registry, report, saving
 from tinyconv.atomic import check_writable, remove_partial
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
@@ -80,7 +80,7 @@ def train(
     if recipe is None:
         recipe = recipes.default(model, data)
     elif isinstance(recipe, str):
-        recipe = recipes.find(recipe)
+        recipe = recipes.get(recipe)
     run = Run(
         model=model,
         data=data,
@@ -151,7 +151,7 @@ def resume(
         check_writable(path)
         remove_partial(path)
     devices = Devices(run.tpu, run.devices, hosts)
-    net = registry.open_model(path / run_folder.MODEL)
+    net = saving.load_model(path / run_folder.MODEL)
     dataset = _load(replace(run, data=located), net, devices)
     _check_hosts_agree(run, net, dataset, devices)
     run = replace(run, data=data_path.absolute(located))
@@ -179,7 +179,7 @@ def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Datas
     if net:
         height, width, _ = net.input_shape[1:]
     else:
-        height, width = datasets.SIZES.get(run.data, registry.find(run.model).input_shape[:2])
+        height, width = datasets.SIZES.get(run.data, registry.get(run.model).input_shape[:2])
     dataset = datasets.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
     if run.drops_remainder(devices) and len(dataset.train) < run.batch_size:
         raise InputError(

@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tinyconv import recipes, registry, report, terminal
+from tinyconv import recipes, report, terminal
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
+from tinyconv.factory import create_model
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST
 from tinyconv.recipes import Recipe
@@ -63,7 +64,7 @@ class Trainer:
         drop_remainder = run.drops_remainder(devices)
         self.batches = Batches(dataset.train, run.batch_size, run.seed, drop_remainder)
         random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
-        self.net = net or registry.create_model(
+        self.net = net or create_model(
             run.model, len(dataset.class_names), dataset.train.images.shape[1:]
         )
         for layer in self.net.layers if run.recipe.dropout is not None else ():

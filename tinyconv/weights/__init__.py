@@ -1,4 +1,4 @@
-"""Weights in and out of PyTorch, by an explicit map of names for each family of nets."""
+"""Weights in and out of PyTorch, by the names that each file of `tinyconv.nets` gives."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 from tinyconv import registry
 from tinyconv.atomic import check_writable, replacing
 from tinyconv.errors import InputError
-from tinyconv.maps import COUNTER, LAYOUTS, MAPS, SUFFIXES, WHOLE, Layer
-from tinyconv.torchfiles import import_torch, read, some, to_array, unwrap
+from tinyconv.weights.layouts import COUNTER, LAYOUTS, SUFFIXES, WHOLE
+from tinyconv.weights.torch_files import import_torch, read, some, to_array, unwrap
 
 if TYPE_CHECKING:
     import keras
+
+__all__ = ["load_body", "load_torch", "num_classes", "read", "save_torch"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class _Tensor:
 
 
 def _tensors(model: keras.Model) -> list[_Tensor]:
-    """Every weight of `model`, in the order of its map."""
+    """Every weight of `model`, in the order of its names in PyTorch."""
     tensors = []
     layers = {layer.name: layer for layer in model.layers}
-    for name, prefix, layout in _map(model.name):
+    for name, prefix, layout in _torch_names(model.name):
         for variable in layers[name].weights if name in layers else ():
             own = {"kernel": layout, "gain": "gain"}.get(variable.name, "norm")
             key = prefix if layout in WHOLE else f"{prefix}.{SUFFIXES[variable.name]}"
@@ -55,8 +57,8 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
 
     Args:
         model: a net by `tinyconv.create_model` that has an original in PyTorch.
-        source: a state dict with the original's key names: a file as `tinyconv.torchfiles.read`
-            takes it, or a mapping to arrays. It may be wrapped as checkpoints wrap it.
+        source: a state dict with the original's key names: a file as `tinyconv.weights.read` takes
+            it, or a mapping to arrays. It may be wrapped as checkpoints wrap it.
 
     Raises:
         InputError: a tensor is missing, left over or of the wrong shape, or the file cannot be
@@ -155,12 +157,12 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
     Raises:
         InputError: half of the head is there, or nothing is of that net.
     """
-    *body, (_, head, _) = _map(name)
+    *body, (_, head, _) = _torch_names(name)
     owners = set(state) | {key.rpartition(".")[0] for key in state}
     key = f"{head}.bias"
     if head in owners and np.ndim(state.get(key, 0)) == 1:
         return len(state[key])
-    # Some layers of a map are those of a variant alone.
+    # Some of these layers are those of a variant alone.
     of_this_net = sum(prefix in owners for _, prefix, _ in body) > len(body) / 2
     if head in owners or not of_this_net:
         found = f"found {len(state)} tensors: {some(state)}"
@@ -170,12 +172,13 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
 
 def _head(name: str) -> str:
     """What the head of the net called `name` is called in PyTorch."""
-    *_, (_, prefix, _) = _map(name)
+    *_, (_, prefix, _) = _torch_names(name)
     return prefix
 
 
-def _map(name: str) -> Iterator[Layer]:
-    family = registry.find(name).family
-    if family not in MAPS:
+def _torch_names(name: str) -> Iterator[tuple[str, str, str]]:
+    """Name in Keras, name in PyTorch and layout of each layer of the net called `name`."""
+    names = getattr(registry.get(name).module(), "torch_names", None)
+    if names is None:
         raise InputError(f"{name} has no PyTorch original to exchange weights with.")
-    return MAPS[family](name)
+    return names(name)

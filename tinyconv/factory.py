@@ -1,0 +1,125 @@
+"""Makes a net by its name, with fresh or with trained weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyconv import registry, saving, weights
+from tinyconv.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    pretrained: bool | str | Path = False,
+) -> keras.Model:
+    """Build a net, with fresh random weights unless told otherwise.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
+            Default: as the pretrained weights have it, or else as in the net's source.
+        input_shape: (height, width, 3) of the images. Default: as in the net's source.
+        pretrained: True for the weights that ship with tinyconv, with the dropout that they were
+            trained with, or a file of weights of the net's PyTorch original, as
+            `tinyconv.weights.read` takes it. A head of another number of classes is left out.
+
+    Returns:
+        A functional model from raw RGB images in 0..255, of any integer or float type and of shape
+        (batch, height, width, 3), to logits of shape (batch, num_classes). Normalization is inside.
+
+    Raises:
+        InputError: the name, the number of classes, the shape or the file is not usable; or no
+            weights ship for the net, or they are not the ones that shipped.
+
+    Example:
+
+    ```python
+    net = tinyconv.create_model("cifar10_tiny", num_classes=5, input_shape=(48, 48, 3))
+    trained = tinyconv.create_model("tiniest", pretrained=True)
+    ```
+    """
+    net = registry.get(name)
+    saving.check_floatx()
+    source, state = None, None
+    known: int | None = net.num_classes
+    if pretrained is True:
+        from tinyconv import trained
+
+        source = saving.load_model(trained.path(name))
+        known = source.output_shape[-1]
+    elif isinstance(pretrained, str | Path):
+        state = weights.read(Path(pretrained))
+        known = weights.num_classes(name, state)
+    if num_classes is None:
+        if known is None:
+            raise InputError(
+                f"{pretrained} has no head of {name}; give num_classes: 0 for a net without a "
+                "head, or the number of classes of a new one."
+            )
+        num_classes = known
+    shape = _checked(net, num_classes, net.input_shape if input_shape is None else input_shape)
+    model = _build(net, int(num_classes), shape)
+    if source:
+        for layer in model.layers:
+            if layer.name != "head_dense" or known == num_classes:
+                layer.set_weights(source.get_layer(layer.name).get_weights())
+        _take_constants(model, source)
+    elif state is not None:
+        if known not in (None, num_classes):
+            _take_constants(model, _build(net, known, shape))
+        (weights.load_torch if known == num_classes else weights.load_body)(model, state)
+        if known is None and num_classes:
+            print(f"{pretrained}: a new head, since the file has none", file=sys.stderr)
+    return model
+
+
+def _checked(net: registry.Net, num_classes: int, shape: Any) -> tuple[int, int, int]:
+    """`shape` in integers, if `net` can be built for it and for `num_classes`.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not isinstance(num_classes, Integral) or num_classes < 0:
+        raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
+    sides = tuple(shape) if isinstance(shape, Sequence) else ()
+    if not all(isinstance(n, Integral) and n > 0 for n in sides) or sides[2:] != (3,):
+        raise InputError(f"input_shape is {shape!r}; it must be (height, width, 3).")
+    height, width, channels = map(int, sides)
+    if min(height, width) < net.smallest or height % net.multiple or width % net.multiple:
+        rule = f"multiples of {net.multiple}" if net.multiple > 1 else f"{net.smallest} or more"
+        raise InputError(f"input_shape is {shape}; height and width of {net.name} must be {rule}.")
+    return height, width, channels
+
+
+def _build(net: registry.Net, num_classes: int, shape: tuple[int, int, int]) -> keras.Model:
+    """The net with fresh weights.
+
+    Raises:
+        InputError: images of this size are too small for it.
+    """
+    try:
+        return getattr(net.module(), net.name)(num_classes, shape)
+    except ValueError as error:
+        height, width, _ = net.input_shape
+        raise InputError(
+            f"{net.name} cannot be built for images of {shape[0]}x{shape[1]}; "
+            f"its own are {height}x{width}."
+        ) from error
+
+
+def _take_constants(model: keras.Model, trained: keras.Model) -> None:
+    """Copy what belongs to trained weights and is no weight: normalization and dropout rates."""
+    for layer in model.layers:
+        own = ("scale", "offset") if layer.name == "normalize" else ("rate",)
+        for attribute in own:
+            if hasattr(layer, attribute):
+                setattr(layer, attribute, getattr(trained.get_layer(layer.name), attribute))
