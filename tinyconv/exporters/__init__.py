@@ -161,11 +161,11 @@ def export(
 
     Example:
 
-    >>> model = create_model("resnet20", pretrained=True)
-    >>> images = np.random.default_rng(0).integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
-    >>> check = exporters.export(model, "savedmodel", "resnet20-savedmodel", images)
-    >>> check.same
-    1.0
+    ```python
+    model = tinyconv.create_model("resnet20", pretrained=True)
+    images = np.random.default_rng(0).integers(256, size=(8, 32, 32, 3), dtype=np.uint8)
+    print(exporters.export(model, "savedmodel", "resnet20-savedmodel", images).text())
+    ```
     """
     path, form = Path(path), get(target)
     check_path(path, form)
