@@ -17,7 +17,7 @@ def load_npz(path: Path, data_range: Range | None = None) -> Dataset:
     """Read an `.npz` file, and print a line for each thing that was assumed of its arrays.
 
     Args:
-        path: the file; `docs/arrays.md` says which arrays it may hold.
+        path: the file; `docs/data.md` says which arrays it may hold.
         data_range: the values of black and white. Default: 0 and 255.
 
     Raises:
