@@ -1,7 +1,8 @@
 """What a net is compared with: each file here is a peer.
 
 A peer is named like its file, with hyphens for underscores, and has a class `Peer`, a `Stopwatch`.
-The file alone makes it known to `timing.py --compare`.
+The file alone makes it known to `timing.py --compare`. It imports the library it times inside the
+functions of `Peer`, and `Peer.check` raises `InputError` if the library is missing.
 """
 
 import importlib
