@@ -182,6 +182,18 @@ def test_summary_shows_every_layer_and_exact_totals():
         assert words in text
 
 
+def test_published_accuracies_are_those_that_the_architecture_names():
+    for name, net in registry.NETS.items():
+        document = net.module().__doc__
+        rows = [line for line in document.splitlines() if line.startswith(f"| {name} ")]
+        (text,) = rows or [document]
+        assert net.published
+        for accuracy in net.published:
+            forms = {f"{accuracy.percent:g}%", f"{accuracy.percent:.2f}%"}
+            assert any(form in text for form in forms), (name, accuracy)
+        assert f"{net.parameters:,}" in text
+
+
 def test_list_models_takes_a_pattern():
     assert list_models("*_half") == ["cifar10_tiny_half"]
     assert list_models("no such net") == []

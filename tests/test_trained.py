@@ -167,5 +167,32 @@ def test_a_card_has_no_path_of_the_machine():
         assert words in text
 
 
-def test_cards_checksums_and_the_table_of_nets_are_those_of_today():
+def test_cards_checksums_and_the_tables_of_nets_are_those_of_today():
     run("models/cards.py", "--check")
+
+
+def test_a_table_of_nets_is_written_where_its_markers_are(tmp_path, monkeypatch):
+    cards = load_cards()
+    reports = cards.shipped()
+    monkeypatch.setattr(cards, "ROOT", tmp_path)
+    monkeypatch.setattr(cards, "README", tmp_path / "README.md")
+    monkeypatch.setattr(cards, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(cards, "TABLES", dict.fromkeys(cards.TABLES, lambda _, page: page.name))
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "nets.md"
+    page.write_text("a\n<!-- nets: models/cards.py -->\nold\n<!-- /nets -->\nb\n")
+    cards.README.write_text("<!-- timm: models/cards.py -->\n<!-- /timm -->\n")
+    assert cards.pages(reports) == {
+        page: "a\n<!-- nets: models/cards.py -->\nnets.md\n<!-- /nets -->\nb\n",
+        cards.README: "<!-- timm: models/cards.py -->\nREADME.md\n<!-- /timm -->\n",
+    }
+    cards.README.write_text("<!-- nets: models/cards.py -->\n<!-- /nets -->\n")
+    with pytest.raises(InputError, match="needs one line <!-- nets: models/cards"):
+        cards.pages(reports)
+
+
+def test_a_table_of_nets_links_cards_from_its_page():
+    cards = load_cards()
+    reports = cards.shipped()
+    assert f"](models/{NET}/README.md)" in cards.nets(reports)
+    assert f"](../models/{NET}/README.md)" in cards.nets(reports, ROOT / "docs/nets.md")
