@@ -212,6 +212,12 @@ def evaluate(args: argparse.Namespace) -> None:
     classes = model.output_shape[-1]
     if classes != len(names):
         raise InputError(f"{args.model} has {classes} classes, but {spec} has {len(names)}.")
+    if opened.class_names is None:
+        print(
+            "No report.json beside the model names its classes; its outputs are taken in the order "
+            f"of {', '.join(names[:10])}{', ...' if len(names) > 10 else '.'}",
+            file=sys.stderr,
+        )
     fast = twin(model, training=False) if Devices().can_fuse(mixed=False) else model
     found = report.evaluate(fast, split, probabilities=opened.probabilities)
     print(f"\n{what}\n{found.text(names)}")
