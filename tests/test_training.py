@@ -14,6 +14,7 @@ from conftest import run, start, wait_for
 
 from tinyconv import cli, data, recipes, registry, report, training
 from tinyconv.errors import InputError
+from tinyconv.fast import proof
 
 FILES = {
     "model.keras",
@@ -418,6 +419,13 @@ def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
     report = json.loads((folder / "report.json").read_text())
     assert report["images"] == {"train": 36, "holdout": 12, "test": 24}
     assert report["validation"] == "holdout" and report["test"]["images"] == 24
+
+
+def test_a_wrong_twin_is_reported_once(npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof, "fault", lambda *arguments: "is odd")
+    run = training.Run("cifar10_tiny_half", str(npz), "cifar10_tiny", 1, 16, False)
+    training.train(run, tmp_path)
+    assert capsys.readouterr().out.count("runs layer by layer") == 1
 
 
 @pytest.mark.parametrize("mixed", [False, True])
