@@ -526,6 +526,14 @@ SPOILT = {
         lambda f: change_report(f, "recipe", cutmix=0.5),
         "has 'cutmix' in its recipe, which tinyconv",
     ),
+    "half a seed": (
+        lambda f: change_report(f, "run", seed=0.5),
+        "The seed is 0.5; it must be a whole number.",
+    ),
+    "a batch size of another type": (
+        lambda f: change_report(f, "run", batch_size=16.0),
+        "The batch size is 16.0; it must be a whole number.",
+    ),
     "a run of a newer version": (
         lambda f: change_report(f, "run", teacher="x.keras"),
         "has 'teacher' in its run, which tinyconv",
