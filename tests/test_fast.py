@@ -226,6 +226,17 @@ def test_a_twin_that_is_wrong_is_not_used_and_a_line_says_so(wrong, monkeypatch,
     assert {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)} <= {0.5}
 
 
+def test_numbers_too_large_to_square_prove_nothing_by_themselves():
+    ones = np.ones((2, 3), np.float32)
+    for large in (1e30, np.inf):
+        own, other = (ones * np.float32(sign * large) for sign in (1, -1))
+        for wrong in ((own, [], []), (ones, [own], []), (ones, [], [own, ones])):
+            answers, *rest = wrong
+            lists = [[other, *found[1:]] if found else [] for found in rest]
+            assert proof._difference(wrong, (other if answers is own else ones, *lists))
+    assert proof._difference((ones, [own], []), (ones, [ones], []))
+
+
 def test_norms_of_another_kind_are_left_alone():
     image = keras.Input((8, 8, 8))
     x = keras.layers.LayerNormalization(axis=1, name="a_norm")(image)

@@ -444,6 +444,16 @@ def test_evaluate_refuses_classes_that_the_model_does_not_know(run, tmp_path, ca
         evaluate(unnamed, classes(tmp_path / "photos", 2), capsys)
 
 
+def test_evaluate_says_in_which_order_it_takes_outputs_without_names(run, tmp_path, capsys):
+    unnamed = tmp_path / "unnamed.keras"
+    unnamed.write_bytes(run.read_bytes())
+    folder = classes(tmp_path / "photos", 2, names=["x", "y", "z"])
+    arguments = cli.parse(["evaluate", str(unnamed), "--data", str(folder)])
+    arguments.main(arguments)
+    said = "No report.json beside the model names its classes; its outputs are taken in the order "
+    assert f"{said}of x, y, z.\n" in capsys.readouterr().err
+
+
 def test_a_run_says_that_it_was_validated_on_val(tmp_path):
     folder = split(tmp_path / "photos", "train", "val")
     options = {"recipe": "digits", "epochs": 1, "batch_size": 8, "augment": False}

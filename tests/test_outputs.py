@@ -175,6 +175,26 @@ def test_training_takes_the_logits_below_a_softmax(case, capsys):
     assert capsys.readouterr().out.count(left_out) == 2
 
 
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_head_that_is_called_twice_loses_no_layer(activation):
+    """Else what is between its calls would be lost."""
+    image, head = keras.Input(SHAPE), dense(activation=activation)
+    features = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+    gate = ops.sum(head(features), axis=-1, keepdims=True) + 1
+    net = keras.Model(image, head(features * gate))
+    known = trained.Trained(net, ("a", "b", "c"), None, probabilities=bool(activation))
+    images = outputs.images(8, 8)
+    if activation:
+        with pytest.raises(InputError, match="a Dense layer at the end, called once, is left out"):
+            with_head(known, ("a", "b", "c"), "net.keras")
+        return
+    new = with_head(known, ("a", "b"), "net.keras")
+    assert new.layers[-1].input is not features
+    new.layers[-1].kernel.assign(np.ones((192, 2)))
+    expected = ops.sum(keras.Model(image, features * gate)(images), axis=-1)
+    np.testing.assert_allclose(new(images)[:, 0], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("case", ["a softmax below", "shares of positive scores"])
 def test_training_takes_no_other_probabilities(case):
     known = trained.Trained(PROBABILITIES[case](), ("a", "b", "c"), None, probabilities=True)

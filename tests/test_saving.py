@@ -195,3 +195,42 @@ def test_what_is_stored_is_what_is_not_the_default(tmp_path):
     assert "quantization_config" not in stored[4]["config"]
     assert stored[4]["config"]["dtype"] == "mixed_bfloat16"
     assert "name" not in stored[5]["config"]
+
+
+@keras.saving.register_keras_serializable("test_saving")
+class Noted(keras.layers.Layer):
+    """A layer of somebody's whose configuration looks like that of Keras' own."""
+
+    def __init__(self, notes, **more):
+        super().__init__(**more)
+        self.notes = notes
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return super().get_config() | {"notes": self.notes}
+
+
+NOTES = [{"module": "keras", "config": {"a": None}}, {"class_name": "DTypePolicy"}]
+
+
+@pytest.mark.parametrize("case", ["None in an operation", "a layer and an operation", "notes"])
+def test_what_users_build_is_stored_whole(case, tmp_path):
+    keras.backend.clear_session()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    if case == "None in an operation":
+        x = keras.ops.softmax(x, axis=None)
+    elif case == "a layer and an operation":  # whose names, made anew, would both be "add"
+        x = keras.layers.Add()([x, x]) + x
+    else:
+        x = Noted(NOTES)(x)
+    model = keras.Model(image, x)
+    save_model(model, tmp_path / "model.keras")
+    keras.backend.clear_session()
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    np.testing.assert_allclose(again(images), model(images), rtol=1e-6)
+    configs = [m.layers[-1].get_config() for m in (model, again)]
+    assert configs[0] == configs[1]

@@ -63,6 +63,33 @@ def test_lines_of_an_import_are_held_back_unless_they_matter(
     assert err.endswith("done\n") == (not then) and "3/3" not in err
 
 
+def test_a_gpu_that_the_user_hides_is_not_missed(monkeypatch):
+    monkeypatch.setattr(terminal, "GPU_FILES", ["/dev/null"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert terminal._has_gpu()
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert not terminal._has_gpu()
+
+
+def test_a_process_that_an_import_leaves_behind_is_not_waited_for(monkeypatch):
+    """It keeps its file descriptor 2, as the trackers of `multiprocessing` do."""
+    monkeypatch.setattr(terminal, "PATIENCE", 0.1, raising=False)
+    with terminal.held_back():
+        left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert left.poll() is None
+    left.kill()
+    left.wait()
+
+
+def test_a_stream_without_a_file_is_left_alone(monkeypatch):
+    """As pytest and notebooks have it."""
+    stream = Stream("utf-8", False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with terminal.held_back():
+        assert sys.stderr is stream
+
+
 def test_a_redirected_run_is_short_and_writes_every_name(folder, tmp_path):
     """Where the output is a file in the code page of Windows, or in ASCII."""
     (folder / "blue").rename(folder / "蓝色")

@@ -91,6 +91,11 @@ def test_class_names_come_from_a_report_that_fits(copy, content):
         assert trained.open_model(NET).class_names is None
 
 
+def test_data_in_a_report_that_are_no_path_are_none(copy):
+    (copy / NET / "report.json").write_text('{"run": {"data": 5}}')
+    assert trained.open_model(NET).data is None
+
+
 def test_a_lone_file_has_no_class_names(tmp_path):
     shutil.copy(ROOT / "models" / NET / "model.keras", tmp_path / "mine.keras")
     shutil.copy(ROOT / "models" / NET / "report.json", tmp_path)

@@ -15,6 +15,7 @@ from conftest import run, start, wait_for
 
 from tinyconv import cli, create_model, data, recipes, report
 from tinyconv.errors import InputError
+from tinyconv.fast import proof
 from tinyconv.training import train as training
 from tinyconv.training import trainer
 from tinyconv.training.run import Run
@@ -412,6 +413,12 @@ def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
     assert report["validation"] == "holdout" and report["test"]["images"] == 24
 
 
+def test_a_wrong_twin_is_reported_once(npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(proof, "fault", lambda *arguments: "is odd")
+    train(npz, "cifar10_tiny", 1, 16, False, tmp_path)
+    assert capsys.readouterr().out.count("runs layer by layer") == 1
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_learns_colours(mixed, npz, tmp_path):
     folder = train(npz, "digits", 12, 4, True, tmp_path, mixed=mixed)
@@ -505,6 +512,14 @@ SPOILT = {
     "a recipe of a newer version": (
         lambda f: change_report(f, "recipe", cutmix=0.5),
         "has 'cutmix' in its recipe, which tinyconv",
+    ),
+    "half a seed": (
+        lambda f: change_report(f, "run", seed=0.5),
+        "The seed is 0.5; it must be a whole number.",
+    ),
+    "a batch size of another type": (
+        lambda f: change_report(f, "run", batch_size=16.0),
+        "The batch size is 16.0; it must be a whole number.",
     ),
     "a run of a newer version": (
         lambda f: change_report(f, "run", teacher="x.keras"),

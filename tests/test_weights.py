@@ -78,6 +78,10 @@ BAD_STATES = {
         lambda s: s.update(extra=np.zeros(1)),
         "they have extra left over (found ",
     ),
+    "integers": (
+        lambda s: s.update({"fc.weight": s["fc.weight"].astype(np.int8)}),
+        "they have fc.weight of type int8, not floating-point numbers (found",
+    ),
     "wrong shape": (
         lambda s: s.update({"fc.weight": s["fc.weight"][:7]}),
         "they have fc.weight of shape (7, 80) instead of (10, 80) (found",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,12 @@ def evaluate(
     classes = opened.model.output_shape[-1]
     if classes != len(names):
         raise InputError(f"{model} has {classes} classes, but {spec} has {len(names)}.")
+    if opened.class_names is None:
+        print(
+            "No report.json beside the model names its classes; its outputs are taken in the order "
+            f"of {', '.join(names[:10])}{', ...' if len(names) > 10 else '.'}",
+            file=sys.stderr,
+        )
     fast = Devices().can_fuse(mixed=False)
     net = twin(opened.model, training=False) if fast else opened.model
     return Result(report.evaluate(net, split, probabilities=opened.probabilities), names, what)

@@ -118,11 +118,11 @@ class Graph:
         self.outputs = {tensor._keras_history for tensor in keras.tree.flatten(model.output)}
         self.takers: dict[Any, list[Any]] = defaultdict(list)  # of a tensor, by its history
         self.calls: dict[Any, int] = defaultdict(int)  # of an operation
-        todo = [_source(tensor) for tensor in keras.tree.flatten(model.output)]
+        todo = [source(tensor) for tensor in keras.tree.flatten(model.output)]
         seen: set[Any] = set()
         while todo:
             node = todo[-1]
-            before = [_source(tensor) for tensor in node.input_tensors]
+            before = [source(tensor) for tensor in node.input_tensors]
             waiting = [other for other in before if other not in seen]
             todo += waiting
             if not waiting:
@@ -168,7 +168,8 @@ class Graph:
         return self.within(own, [t for node in own - {nodes[last]} for t in node.outputs])
 
 
-def _source(tensor: keras.KerasTensor) -> Any:
+def source(tensor: keras.KerasTensor) -> Any:
+    """The node that puts out a tensor: one call of a layer or an operation."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]
 
@@ -180,7 +181,7 @@ def _bind(pattern: dict[str, Part], name: str, tensor: keras.KerasTensor, bound:
         if bound.get(INPUT, tensor)._keras_history == tensor._keras_history:
             yield bound | {INPUT: tensor}
         return
-    node, own = _source(tensor), pattern[role]
+    node, own = source(tensor), pattern[role]
     if tensor._keras_history.tensor_index != int(position or 0):
         return
     if role in bound:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tinyconv.errors import InputError
+from tinyconv.graph import source
 
 SLACK = {"float32": 1e-3, "float64": 1e-3}  # how far from one probabilities may sum
 SLACK_16_BITS = 1e-2
@@ -67,10 +68,10 @@ def ends_in_linear_dense(model: keras.Model) -> bool:
     linear = keras.activations.linear
     tensor = model.output
     while True:
-        operation, node, index = tensor._keras_history
+        operation = source(tensor).operation
         if isinstance(operation, keras.Model):
-            tensor = operation.outputs[index]
+            tensor = operation.outputs[tensor._keras_history.tensor_index]
         elif isinstance(operation, keras.layers.Activation) and operation.activation is linear:
-            tensor = operation._inbound_nodes[node].input_tensors[0]
+            tensor = source(tensor).input_tensors[0]
         else:
             return isinstance(operation, keras.layers.Dense) and operation.activation is linear

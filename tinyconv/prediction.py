@@ -33,8 +33,7 @@ def image_files(names: Iterable[str]) -> list[Path]:
         if not name:
             raise InputError("An image has an empty name; name a file, a folder or a glob.")
         for path in _matches(Path(name)):
-            files = data.image_files(path) if path.is_dir() else [path]
-            found += [file for file in files if not file.is_dir()] or [path]
+            found += (data.image_files(path) if path.is_dir() else []) or [path]
     return found
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ YOUNG = {
     "renorm_momentum": 0.99,
     "rms_scaling": False,  # LayerNormalization until 3.10, and again from 3.15 on
 }
+OPERATIONS = "keras.src.ops"  # the module of `ops.split` and its like
+NUMBER = re.compile(r"_\d+$")
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -46,27 +50,43 @@ def save_model(model: keras.Model, path: Path) -> None:
         with zipfile.ZipFile(partial, "w") as archive:
             for entry, content in parts:
                 if entry.filename == "config.json":
-                    content = json.dumps(_portable(json.loads(content))).encode()
+                    stored = json.loads(content)
+                    content = json.dumps(_portable(stored, set(_stems(stored)))).encode()
                 archive.writestr(entry, content)
 
 
-def _portable(stored: Any) -> Any:
+def _stems(stored: Any) -> Iterator[str]:
+    """The names of all layers that are no operations, without the number at their end."""
+    if isinstance(stored, dict):
+        config, module = stored.get("config"), str(stored.get("module"))
+        if isinstance(config, dict) and not module.startswith(OPERATIONS):
+            yield NUMBER.sub("", str(config.get("name")))
+    for value in stored.values() if isinstance(stored, dict) else stored:
+        if isinstance(value, dict | list):
+            yield from _stems(value)
+
+
+def _portable(stored: Any, stems: set[str]) -> Any:
     """The stored form of a model, a layer or a value, without what older releases refuse."""
     if isinstance(stored, list):
-        return [_portable(item) for item in stored]
+        return [_portable(item, stems) for item in stored]
     if not isinstance(stored, dict):
         return stored
-    if stored.get("class_name") == "DTypePolicy":
-        return stored["config"]["name"]
-    stored = {key: _portable(value) for key, value in stored.items()}
-    module, config = stored.get("module") or "", stored.get("config")
-    if module.partition(".")[0] == "keras" and isinstance(config, dict):
-        defaults = _defaults(module, stored["class_name"])
-        # Before 3.11 no operation such as `ops.split` had a name; its node has it, too.
-        unknown = {"name"} if module.startswith("keras.src.ops") else set()
-        unknown |= {k for k, v in config.items() if v is None and defaults.get(k, ...) is None}
-        unknown |= {k for k, v in config.items() if YOUNG.get(k) == v}
-        stored["config"] = {k: v for k, v in config.items() if k not in unknown}
+    stored = {key: _portable(value, stems) for key, value in stored.items()}
+    module, name, config = (stored.get(key) for key in ("module", "class_name", "config"))
+    known = isinstance(module, str) and module.partition(".")[0] == "keras"
+    if not (known and isinstance(name, str) and isinstance(config, dict)):
+        return stored
+    if name == "DTypePolicy":
+        return config["name"]
+    defaults = _defaults(module, name)
+    unknown = {k for k, v in config.items() if v is None and defaults.get(k, ...) is None}
+    unknown |= {k for k, v in config.items() if k in YOUNG and YOUNG[k] == v}
+    # Before 3.11 no operation such as `ops.split` had a name; its node has it, too. A reader makes
+    # up another, which must be none of a layer.
+    if module.startswith(OPERATIONS) and NUMBER.sub("", str(config.get("name"))) not in stems:
+        unknown.add("name")
+    stored["config"] = {k: v for k, v in config.items() if k not in unknown}
     return stored
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ from typing import Any
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 QUIET = "3"  # fatal messages alone
 RELEASE = b"\0"
+PATIENCE = 5  # seconds that are waited for what was held back to be written
 KEEPER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,7 +80,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     assert keeper.stdin
     ends = [RELEASE]
     before = sys.stderr
-    if isinstance(before, io.TextIOWrapper) and before.fileno() == 2:
+    if _is_stderr(before):
         # A logger may keep this stream, so that it stays open.
         sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
     os.dup2(keeper.stdin.fileno(), 2)
@@ -93,7 +94,16 @@ def held_back() -> Iterator[Callable[[], None]]:
         sys.stderr = before
         keeper.stdin.write(b"".join(ends))
         keeper.stdin.close()
-        keeper.wait()
+        with suppress(subprocess.TimeoutExpired):  # a process that lives on holds the pipe, too
+            keeper.wait(PATIENCE)
+
+
+def _is_stderr(stream: Any) -> bool:
+    """Whether a stream writes to file descriptor 2."""
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == 2
+    except (OSError, ValueError):  # it has no file, or is closed
+        return False
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -120,4 +130,6 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _has_gpu() -> bool:
-    return any(Path(file).exists() for file in GPU_FILES)
+    """Whether there is a GPU that the user has not hidden from TensorFlow."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and any(Path(file).exists() for file in GPU_FILES)

@@ -140,7 +140,8 @@ def open_model(model: str) -> Trained:
 
     run = run if isinstance(run, dict) else {}
     data = run.get("data")
-    if isinstance(data, str):
-        data = data_path.locate(data, known.get("folder"), file.parent)
+    data = (
+        data_path.locate(data, known.get("folder"), file.parent) if isinstance(data, str) else None
+    )
     probabilities = outputs.are_probabilities(opened, file)
     return Trained(opened, names, data, run.get("data_range"), probabilities)

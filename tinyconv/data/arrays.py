@@ -1,5 +1,6 @@
 """Arrays of images and labels in an `.npz` file."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def load_npz(path: Path, data_range: Range | None = None) -> Dataset:
     counts = {f"y_{part}": len(images[f"x_{part}"]) for part in ("train", "test")}
     names, labels, more = read_labels(arrays, counts, path)
     for note in (*notes, *assumed, *more):
-        print(f"{text(path)}: {note}")
+        print(f"{text(path)}: {note}", file=sys.stderr)
     train, test = (
         Split(np.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x, y)
         for x, y in zip(pixels, labels, strict=True)

@@ -70,7 +70,7 @@ def _fault(net: keras.Model, twin: keras.Model, training: bool) -> str | None:
 def _difference(own: tuple, other: tuple) -> str | None:
     (wanted, states, gradients), (answers, other_states, other_gradients) = own, other
     most, apart = np.abs(wanted).max(), np.abs(answers - wanted).max()
-    if not apart <= ANSWERS * most:  # a NaN is not
+    if not (apart <= ANSWERS * most < np.inf):  # a NaN is not
         return f"differs by {apart:.2g} of at most {most:.2g}"
     if not _alike(states, other_states, STATES):
         return "differs in its batch norms"
@@ -80,9 +80,10 @@ def _difference(own: tuple, other: tuple) -> str | None:
 
 
 def _alike(own: list, other: list, share: float, rounding: float = 0) -> bool:
-    norms = [np.linalg.norm(array) for array in own]
+    own, other = ([np.float64(array) for array in arrays] for arrays in (own, other))
+    norms = [np.linalg.norm(array) for array in own]  # in float32 they may be infinite
     least = rounding * max(norms, default=0)
-    return all(
+    return bool(np.isfinite(norms).all()) and all(
         np.linalg.norm(a - b) <= share * norm + least
         for a, b, norm in zip(own, other, norms, strict=True)
     )

@@ -3,6 +3,7 @@
 import keras
 
 from tinyconv.errors import InputError
+from tinyconv.graph import Graph, source
 from tinyconv.trained import Trained
 
 
@@ -19,7 +20,8 @@ def with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Mode
     if trained.probabilities:
         model = _without_softmax(model, file)
         print(f"{file}: its softmax is left out, for a model is trained on its logits")
-    last = model.output._keras_history.operation
+    call = source(model.output)  # of a layer that may be called elsewhere, too
+    last = call.operation
     if trained.class_names == names:
         return model
     if not isinstance(last, keras.layers.Dense):
@@ -36,23 +38,26 @@ def with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Mode
     head = keras.layers.Dense(
         len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
     )
-    return keras.Model(model.inputs[0], head(last.input), name=model.name)
+    return keras.Model(model.inputs[0], head(call.input_tensors[0]), name=model.name)
 
 
 def _without_softmax(model: keras.Model, file: str) -> keras.Model:
     """`model`, which puts out probabilities, up to its logits and with the same weights."""
-    last = model.output._keras_history.operation
+    call = source(model.output)
+    last = call.operation
     is_softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if is_softmax and isinstance(last, keras.layers.Dense):
-        logits = keras.layers.Dense.from_config(last.get_config() | {"activation": None})
-        changed = keras.Model(model.input, logits(last.input), name=model.name)
-        logits.set_weights(last.get_weights())
-        return changed
-    if is_softmax or type(last).__name__ == "Softmax":  # a layer or an operation
-        below = last.input._keras_history.operation
-        if isinstance(below, keras.layers.Dense):
-            return keras.Model(model.input, last.input, name=model.name)
+    if isinstance(last, keras.layers.Dense):
+        if is_softmax and Graph(model).calls[last] == 1:
+            logits = keras.layers.Dense.from_config(last.get_config() | {"activation": None})
+            changed = keras.Model(model.input, logits(call.input_tensors[0]), name=model.name)
+            logits.set_weights(last.get_weights())
+            return changed
+    elif is_softmax or type(last).__name__ == "Softmax":  # a layer or an operation
+        below = call.input_tensors[0]
+        if isinstance(source(below).operation, keras.layers.Dense):
+            return keras.Model(model.input, below, name=model.name)
     raise InputError(
         f"{file} puts out probabilities, and training needs logits; only a softmax in or right "
-        f"after a Dense layer at the end is left out, and the model ends in {type(last).__name__}."
+        "after a Dense layer at the end, called once, is left out, and the model ends in "
+        f"{type(last).__name__}."
     )

@@ -52,7 +52,11 @@ class Run:
             registry.get(self.model)
             if self.freeze:
                 raise InputError("--freeze needs a trained model: --model FILE.keras.")
-        for name, value in (("number of epochs", self.epochs), ("batch size", self.batch_size)):
+        counts = {"number of epochs": self.epochs, "batch size": self.batch_size}
+        for name, value in (counts | {"seed": self.seed}).items():
+            if not isinstance(value, int):
+                raise InputError(f"The {name} is {value!r}; it must be a whole number.")
+        for name, value in counts.items():
             if not 1 <= value <= 1_000_000:
                 raise InputError(f"The {name} is {value}; it must be 1 to 1,000,000.")
         if not 0 <= self.seed < 2**31:

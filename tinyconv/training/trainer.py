@@ -78,7 +78,8 @@ class Trainer:
                 layer.trainable = False
             fast = run.fast and devices.can_fuse(run.mixed)
             self.model = twin(self.replica) if fast else self.replica
-            self.validator = twin(self.net) if fast else self.net
+            fused = self.model is not self.replica
+            self.validator = twin(self.net) if fused else self.net
             options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
             self.model.compile(
                 **options,

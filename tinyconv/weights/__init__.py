@@ -76,9 +76,12 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
     for tensor in tensors:
         if tensor.layout == "position":
             state[tensor.key] = _resampled(state[tensor.key], model)
-        shape, right = state[tensor.key].shape, tensor.to_torch().shape
-        if shape != right:
-            wrong = f"have {tensor.key} of shape {shape} instead of {right}"
+        array, right = state[tensor.key], tensor.to_torch()
+        if array.dtype.kind != "f":
+            wrong = f"have {tensor.key} of type {array.dtype}, not floating-point numbers"
+            raise InputError(_mismatch(model, wrong, found))
+        if array.shape != right.shape:
+            wrong = f"have {tensor.key} of shape {array.shape} instead of {right.shape}"
             raise InputError(_mismatch(model, wrong, found))
     for tensor in tensors:
         tensor.variable.assign(tensor.to_keras(state[tensor.key]))
