@@ -469,3 +469,12 @@ def test_the_page_on_folders_has_the_table_of_splits():
     for part, words in layout.SPLITS.items():
         assert f"| {part} | {', '.join(f'`{word}`' for word in words)} |" in page
     assert len(page.splitlines()) <= 140
+
+
+def test_two_levels_of_folders_that_may_be_the_classes_are_refused(tmp_path):
+    for fold in ("fold1", "fold2"):
+        classes(tmp_path / "folds" / fold)
+    sentence = "has fold1/ and fold2/, each with blue/ and red/, and either may be the classes; "
+    refused(tmp_path / "folds", sentence)
+    photo("red", np.random.default_rng(0)).save(tmp_path / "folds" / "fold1" / "one.png")
+    assert load(tmp_path / "folds").class_names == ("fold1", "fold2")

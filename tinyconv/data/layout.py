@@ -64,13 +64,15 @@ def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
     """The images of each class, both in alphabetical order, and how many files are no images.
 
     Raises:
-        InputError: there are no images, a class has none, or a file is in two classes.
+        InputError: there are no images, a class has none, a file is in two classes, or two levels
+            of folders may be the classes.
     """
     classes: dict[str, list[Path]] = {}
     skipped = stray(folder)
     owners: dict[str, Path] = {}
     empty = []
     found = subfolders(folder)
+    _check_levels(folder, found)
     for subfolder in found:
         inner = [(role[0], path) for path in subfolders(subfolder) if (role := _role(path.name))]
         if len(found) > 1 and _is_complete(inner):
@@ -94,6 +96,17 @@ def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
     if empty:
         raise InputError(f"{empty[0][0]} has no images{_only(empty[0][1])}; remove it or fill it.")
     return classes, skipped
+
+
+def _check_levels(folder: Path, found: list[Path]) -> None:
+    """Refuse subfolders that have the same subfolders and no files: folds, people or classes."""
+    below = [[path.name for path in subfolders(subfolder)] for subfolder in found]
+    same = len(found) > 1 and len(below[0]) > 1 and below.count(below[0]) == len(below)
+    if same and not any(stray(subfolder) for subfolder in found):
+        raise InputError(
+            f"{folder} has {_named(found)}, each with {_named(subfolders(found[0]))}, and either "
+            "may be the classes; put all images of a class into one folder."
+        )
 
 
 def meant(folder: Path) -> str:
