@@ -102,7 +102,7 @@ def test_a_lone_file_has_no_class_names(tmp_path):
     assert trained.open_model(str(tmp_path / "mine.keras")).class_names is None
 
 
-def test_an_installed_wheel_brings_them(tmp_path):
+def test_an_installed_wheel_brings_them_and_trains(tmp_path):
     """Built from a copy of what git tracks, beside a run of one's own, and used far from it."""
     source = tmp_path / "source"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True)
@@ -138,6 +138,13 @@ def test_an_installed_wheel_brings_them(tmp_path):
         [python, "-I", "-c", app], cwd=tmp_path, text=True, capture_output=True, timeout=300
     )
     assert used.stdout == "170282\n", used.stderr
+
+    train = ("train", "--model", "resnet20", "--data", "digits", "--epoch", "1", "--batch", "449")
+    trained = subprocess.run(
+        [python, "-I", "-m", "tinyconv", *train], cwd=tmp_path, text=True, capture_output=True
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert list(tmp_path.glob("models/*-resnet20-digits/model.keras"))
 
 
 def load_cards():
