@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyconv import atomic, cli, recipes, registry, trained
+from tinyconv import atomic, cli, optimizers, recipes, registry, trained
 from tinyconv.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def strays(name: str, report: dict) -> str:
     """Up to where the learning rates are not those of one run of this length, if any are."""
     run, recipe = report["run"], recipes.Recipe(**report["recipe"])
     steps = math.ceil(report["images"]["train"] / run["batch_size"])
-    optimizer = recipes.optimizer(recipe, steps * run["epochs"])
+    optimizer = optimizers.build(recipe, steps * run["epochs"])
     with (MODELS / name / "history.csv").open(encoding="utf-8") as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     last = 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import cli, create_model, data, recipes, report
+from tinyconv import cli, create_model, data, optimizers, recipes, report
 from tinyconv.errors import InputError
 from tinyconv.fast import proof
 from tinyconv.training import train as training
@@ -223,7 +223,7 @@ def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_pa
 
 def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kill(npz, tmp_path):
     net = create_model("cifar10_tiny_half")
-    optimizer = recipes.optimizer(recipes.get("muon"), steps=100)
+    optimizer = optimizers.build(recipes.get("muon"), steps=100)
     optimizer.build(net.trainable_variables)
     pairs = zip(net.trainable_variables, optimizer.adam_velocities, strict=True)
     names = {variable.path for variable, velocity in pairs if velocity is None}
@@ -236,6 +236,26 @@ def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kil
     killed = only_run(tmp_path / "killed")
     training.resume(killed)
     same_weights(whole, killed)
+
+
+def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
+    """Every singular value of a kernel's update, as a matrix, is near the same number."""
+    net = create_model("resnet20")
+    recipe = replace(recipes.get("muon"), optimizer="muon_conv", warmup=0, weight_decay=0)
+    optimizer = optimizers.build(recipe, steps=100)
+    kernels = {f"{x.name}/kernel" for x in net.layers if isinstance(x, keras.layers.Conv2D)}
+    before = {v.path: v.numpy() for v in net.trainable_variables}
+    rng = np.random.default_rng(0)
+    gradients = [rng.standard_normal(v.shape, np.float32) for v in net.trainable_variables]
+    optimizer.apply(gradients, net.trainable_variables)
+    pairs = zip(net.trainable_variables, optimizer.adam_velocities, strict=True)
+    assert {v.path for v, velocity in pairs if velocity is None} == kernels
+    for variable in net.trainable_variables:
+        if variable.path in kernels:
+            update = (before[variable.path] - variable.numpy()).reshape(-1, variable.shape[-1])
+            expected = recipe.learning_rate * 0.2 * max(update.shape) ** 0.5
+            values = np.linalg.svd(update, compute_uv=False) / expected
+            assert values.min() > 0.5 and values.max() < 1.5  # five steps of Newton and Schulz
 
 
 def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path):

@@ -3,16 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from tinyconv import registry
 from tinyconv.errors import InputError, unknown
 
-if TYPE_CHECKING:
-    import keras
-
-
-OPTIMIZERS = ("adam", "adamw", "muon", "sgd")
+OPTIMIZERS = ("adam", "adamw", "muon", "muon_conv", "sgd")
 Rule = tuple[Callable[[float], bool], str]
 COUNT: Rule = (lambda x: 1 <= x < math.inf and x == int(x), "a whole number above 0")
 POSITIVE: Rule = (lambda x: 0 < x < math.inf, "above 0")
@@ -41,7 +36,8 @@ class Recipe:
     The learning rate is constant, or, with `final_learning_rate`, climbs linearly from
     `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine. `sgd` has
     Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it; `muon`
-    is Keras' for the kernels of dense layers but the head, and `adamw` for all other weights.
+    is Keras' for the kernels of dense layers but the head, and `adamw` for all other weights;
+    `muon_conv` is Muon for the kernels of convolutions, too.
     `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
     another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
     the exponential moving average of the weights, with that momentum. `dropout` stands for the rate
@@ -174,6 +170,20 @@ RECIPES = {
             always_augment=True,
         ),
         Recipe(
+            name="resnet_muon",
+            source="tinyconv, docs/recipes.md",
+            expected="not measured yet",
+            epochs=60,
+            batch_size=128,
+            optimizer="muon_conv",
+            learning_rate=0.006,
+            final_learning_rate=0.0,
+            warmup=0.05,
+            weight_decay=0.05,
+            augment=("crop", "flip"),
+            always_augment=True,
+        ),
+        Recipe(
             name="timm",
             source="tinyconv; timm's own recipe is for ImageNet",
             expected="not measured yet",
@@ -238,43 +248,3 @@ def default(model: str, data: str) -> Recipe:
         return get("finetune")
     net = registry.get(model)
     return get("digits" if data == "digits" else net.recipe)
-
-
-def optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
-    """The recipe's optimizer for a training of `steps` steps in all."""
-    import keras
-
-    rate = recipe.learning_rate
-    if recipe.final_learning_rate is not None:
-        warmup_steps = round(recipe.warmup * steps)
-        warmup = {"warmup_target": rate, "warmup_steps": warmup_steps} if warmup_steps else {}
-        rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=recipe.initial_learning_rate if warmup else rate,
-            decay_steps=max(1, steps - warmup_steps),
-            alpha=recipe.final_learning_rate / recipe.learning_rate,
-            **warmup,
-        )
-    options: dict[str, Any] = {
-        "name": "optimizer"
-    }  # its variables keep their names from one run to the next
-    if recipe.ema:
-        options |= {"use_ema": True, "ema_momentum": recipe.ema}
-    if recipe.optimizer == "adam":
-        return keras.optimizers.Adam(rate, **options)
-    if recipe.optimizer == "sgd":
-        return _sgd(recipe.weight_decay)(rate, momentum=0.9, nesterov=True, **options)
-    if recipe.optimizer == "muon":
-        decay = {"weight_decay": recipe.weight_decay, "adam_weight_decay": recipe.weight_decay}
-        return keras.optimizers.Muon(rate, exclude_layers=["head_dense"], **decay, **options)
-    return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, **options)
-
-
-def _sgd(weight_decay: float):
-    """SGD whose weight decay goes through the momentum, as PyTorch's does and Keras' does not."""
-    import keras
-
-    class SGD(keras.optimizers.SGD):
-        def update_step(self, gradient, variable, learning_rate):
-            super().update_step(gradient + weight_decay * variable, variable, learning_rate)
-
-    return SGD

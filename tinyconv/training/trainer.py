@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tinyconv import recipes, report, terminal
+from tinyconv import optimizers, report, terminal
 from tinyconv.augment import Augmentation, Mixup
 from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
@@ -31,7 +31,7 @@ def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any
     """
     kind = "Categorical" if mixup else "SparseCategorical"
     return {
-        "optimizer": recipes.optimizer(recipe, steps),
+        "optimizer": optimizers.build(recipe, steps),
         "loss": getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
         "metrics": [getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
     }
