@@ -52,7 +52,7 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
     for part, classes in parts.items():
         if unseen := sorted(set(classes) - set(names)):
             raise InputError(
-                f"{splits[part]} has class {unseen[0]!r}, which {splits['train']} has not."
+                f"{splits[part]} has class {unseen[0]!r}, which {splits['train']} does not have."
             )
         if missing := [name for name in names if name not in classes]:
             print(f"{splits[part]} has no class {', '.join(map(repr, missing))}.", file=sys.stderr)

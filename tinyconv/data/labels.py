@@ -109,7 +109,7 @@ def _by_name(
         if unknown := sorted(set(found) - set(known)):
             where = "class_names" if names else "y_train"
             raise InputError(
-                f"{part} in {path} has the label {unknown[0]!r}, which {where} has not."
+                f"{part} in {path} has the label {unknown[0]!r}, which {where} does not have."
             )
     return known, {part: np.array([index[n] for n in found]) for part, found in texts.items()}
 

@@ -87,7 +87,7 @@ def to_bytes(
         _check_bytes(ranges, found)
         notes += [
             f"{name} runs from {low:.6g} to {high:.6g}; it is read as dark images in 0 to 255 "
-            "(--data-range says otherwise)"
+            "(give --data-range if that is wrong)"
             for name, (low, high) in ranges.items()
             if high < 2 * DARK
         ]
