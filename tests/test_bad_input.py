@@ -263,7 +263,7 @@ REFUSED = {
     "resume nothing": (resuming("gone"), "gone has no report.json; --resume needs the folder"),
     "resume a file": (resuming("NPZ"), "is not a run folder"),
     "no such TPU": (training("--tpu", "grpc://127.0.0.1:9"), "No TPU answers at 'grpc://127"),
-    "too many GPUs": (training("--devices", "64"), "visible cpu devices is"),
+    "too many GPUs": (training("--devices", "64"), "--devices is 64; the number of visible cpu"),
     "hosts without an index": (training("--hosts", "a:1,b:1"), "--hosts needs --host-index"),
     "an index without hosts": (training("--host-index", "1"), "--host-index needs --hosts"),
     "a host too few": (training("--hosts", "a:1,b:1", "--host-index", "2"), "it must be 0 to 1."),

@@ -17,7 +17,7 @@ import keras
 
 INPUT = "x"  # the input of a pattern
 IN_ANY_ORDER = (keras.layers.Add, keras.layers.Multiply)
-WITHOUT_EFFECT = ("name", "trainable", "seed", "data_format")  # or compared elsewhere: data_format
+WITHOUT_EFFECT = ("name", "trainable", "seed", "data_format")  # `_settings_fit` checks the last
 
 
 @dataclass(frozen=True)
