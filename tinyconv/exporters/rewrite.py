@@ -1,13 +1,15 @@
 """Rewriting of trained models: the same function in layers that runtimes support.
 
-- LiteRT uses XNNPACK on a CPU. XNNPACK's depthwise kernels are fast only for one output per channel.
+- On a CPU, LiteRT uses XNNPACK, and XNNPACK's depthwise kernels are fast only for one output per
+  channel.
   A depthwise convolution with m outputs per channel becomes a depthwise convolution with one
   output per channel, over m copies of its input. The new convolution has its output channels in
   another order, and the layers up to the next Dense are rewritten to the same order.
 - In 8 bits, LiteRT computes a mean over channels outside XNNPACK. A product with a matrix replaces
   the mean.
-- In 8 bits, the largest exponential of `tiniest` determines the quantization step, which is then too
-  coarse for smaller values. The exponent is clipped at a value for which the tanh after it is 1.
+- In 8 bits, the largest exponential of `tiniest` determines the quantization step. The step is then
+  too coarse for smaller values. The exponent is clipped at a value for which the tanh after the
+  exponential is 1.
 - ONNX Runtime refuses the exact GELU and the grouped convolutions that Keras 3.15 exports, or gives
   wrong results. GELU is written with erf, and a grouped convolution as one convolution per group.
 """

@@ -156,7 +156,10 @@ def mlp_names(name, key):
 
 
 def classifier(x, num_classes, initializer):
-    """The dense layer of the logits, in float32 also in mixed precision; x if `num_classes` is 0."""
+    """The dense layer of the logits, in float32 also in mixed precision.
+
+    Without classes, the result is x itself.
+    """
     if not num_classes:
         return x
     return keras.layers.Dense(
