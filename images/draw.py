@@ -1,10 +1,10 @@
-"""Draws cifar10_tiny, its parts, its training and what augmentation does to an image.
+"""Draws cifar10_tiny, its parts, its training and augmented images.
 
     python images/draw.py [--out DIR]
 
-Every name, shape, size, rate and count is read off the built model, and the curves off the logs of
-two trainings. Each picture carries the fingerprint of what it was drawn from, which the
-tests compare: a picture cannot go stale unseen.
+Every name, shape, size, rate and count in a picture is from the built model. The curves are from
+the logs of two trainings. The metadata of each picture has a fingerprint of the facts that the
+picture shows. A test compares the fingerprints, and fails if a picture is stale.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
 from tinyconv.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-LOGS = {  # of cifar10_tiny on CIFAR-10, by recipe
+LOGS = {  # recipe -> the log of a training of cifar10_tiny on CIFAR-10
     "cifar10_tiny": ROOT / "docs" / "recipes" / "cifar10_tiny.csv",
     "muon": ROOT / "docs" / "recipes" / "muon.csv",
 }
 
 SOFT, GREEN, AMBER = "#656d76", "#2a9d8f", "#e09f3e"
 COLORS = {"stem": GREEN, "stage": TEST, "downscale": AMBER, "head": GREEN}
-MARGIN, LINE = 0.35, 0.22  # inches, as every length below
+MARGIN, LINE = 0.35, 0.22  # all lengths in this file are in inches
 
 
 def times(numbers) -> str:
@@ -54,13 +54,13 @@ def parameters(layers) -> int:
 
 
 def groups(layers, words: int) -> dict[str, list]:
-    """Layers by the first words of their names: one word finds the stages, two their blocks."""
+    """Group layers by the first words of their names: one word for stages, two words for blocks."""
     named = groupby(layers, lambda layer: "_".join(layer.name.split("_")[:words]))
     return {name: list(members) for name, members in named}
 
 
 def describe(layer) -> str:
-    """What the layer does, and after a comma how."""
+    """The operation of a layer and, after a comma, its settings."""
     match layer:
         case keras.layers.DepthwiseConv2D(kernel_size=(1, 1), depthwise_initializer=start):
             return f"layer scale, per channel; {start.value:g} at first"
@@ -96,7 +96,7 @@ def arrow(ax, *points) -> None:
 
 
 def page(width: float, height: float, title: str, caption: str):
-    """A blank picture measured in inches, y upwards, with its heading."""
+    """A picture with a title and a caption. Coordinates are in inches, from the lower left."""
     picture = Figure(figsize=(width, height))
     ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     ax.set_axis_off()
@@ -106,7 +106,11 @@ def page(width: float, height: float, title: str, caption: str):
 
 
 def draw_box(ax, corner, width: float, height: float, back, color: str, pixels, marks) -> None:
-    """A tensor; `marks` > 0 rules its side into pixels and darkens one of `marks` by `marks`."""
+    """Draw a tensor as a box.
+
+    If `marks` is positive, its side is ruled into pixels, and one cell of a grid of `marks` x
+    `marks` is dark.
+    """
     across, up = np.diag((width, height))
     side = corner + across
     faces = (corner, across, up, 0.2), (corner + up, across, back, 0.68), (side, back, up, 0.45)
@@ -122,14 +126,18 @@ def draw_box(ax, corner, width: float, height: float, back, color: str, pixels, 
 
 
 def draw_row(columns, title, caption, scale, gap, depth, below=0.0, marks=0):
-    """Columns (tensor, colour, number of boxes, lines); `scale`: inches per channel and pixel."""
+    """Draw tensors side by side, with lines of text below each.
+
+    A column is (tensor, colour, number of boxes, lines). `scale` is (inches per channel, inches per
+    pixel).
+    """
     apart, narrowest, depth = 0.08, 0.8, np.array(depth)
     tallest = columns[0][0].shape[1] * scale[1] * (1 + depth[1])
     floor = MARGIN + below + LINE * max(len(lines) for *_, lines in columns) + 0.1
     middle, left, end = floor + tallest / 2, MARGIN, None
     picture, ax = page(1, floor + tallest + 1.55, title, caption)
     for tensor, color, number, lines in columns:
-        pixels, channels = (1, *tensor.shape)[-3], tensor.shape[-1]  # a vector is one pixel
+        pixels, channels = (1, *tensor.shape)[-3], tensor.shape[-1]  # a vector has one pixel
         width, height = channels * scale[0], pixels * scale[1]
         extent = number * (width + apart) - apart + depth[0] * height
         slot = max(extent, narrowest)
@@ -150,7 +158,7 @@ def draw_row(columns, title, caption, scale, gap, depth, below=0.0, marks=0):
 
 
 def draw_net(model) -> Figure:
-    """All parts in a row, and under them a bar of who holds the parameters."""
+    """Draw all parts of a net side by side, above a bar with the share of parameters of each."""
     columns, shares, whole = [], [], model.count_params()
     for part, layers in groups(model.layers, 1).items():
         color, number, tensor = COLORS.get(part.rstrip("0123456789"), TRAIN), 1, layers[-1].output
@@ -185,7 +193,7 @@ def draw_net(model) -> Figure:
 
 
 def draw_downscale(layers) -> Figure:
-    """Boxes as in the whole net, ruled into pixels."""
+    """Draw the layers of a downscale as boxes that are ruled into pixels."""
     source, pool = layers[0].input, layers[1]
     columns = [(source, TEST, 1, ["input", shape(source)])]
     for layer in layers:
@@ -203,7 +211,7 @@ def draw_downscale(layers) -> Figure:
 
 
 def draw_bottleneck(layers) -> Figure:
-    """A silhouette as wide as the channels, top to bottom, with a table beside it."""
+    """Draw the layers of a bottleneck, as wide as their channels, beside a table."""
     middle, table, shapes, last = 2.85, 5.25, 7.5, 10.65
     row, top = 0.62, 0.62 * len(layers) + 0.75
     tensors = [layers[0].input, *(layer.output for layer in layers)]
@@ -238,7 +246,7 @@ def draw_bottleneck(layers) -> Figure:
 
 
 def draw_training(histories: dict[str, list[dict]], key: str) -> Figure:
-    """One metric of the recorded runs over their epochs, recipe beside recipe."""
+    """Draw one metric of the logged trainings over the epochs, with axes for each recipe."""
     picture, axes = figure(11, 4.2, columns=len(histories))
     for ax, (recipe, history) in zip(axes, histories.items(), strict=True):
         draw_curve(ax, history, key, "test", as_percent=key == "accuracy")
@@ -248,7 +256,7 @@ def draw_training(histories: dict[str, list[dict]], key: str) -> Figure:
 
 
 def draw_augmentations() -> Figure:
-    """A row per augmentation, the same two photographs drawn anew from left to right."""
+    """Draw augmented photographs, with a row for each augmentation."""
     photos = [photo[:427, 100:527] for photo in load_sample_images().images]
     small = [np.asarray(Image.fromarray(photo).resize((32, 32))) for photo in photos]
     images, labels = np.stack(small * 6), np.arange(12) % 2
@@ -276,7 +284,7 @@ def fingerprint(*facts) -> str:
 
 
 def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
-    """File name -> fingerprint of what it shows, and how to draw it."""
+    """A dict from the file name of each picture to its fingerprint and the function to draw it."""
     model = create_model("cifar10_tiny")
     histories = {
         recipe: [

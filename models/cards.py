@@ -1,11 +1,11 @@
-"""Writes what is said of nets and of the models that ship: cards, checksums, two tables of nets.
+"""Writes the cards and checksums of the models that ship, and two tables of nets.
 
     python models/cards.py [--check]
 
-To ship a model, put its run folder here as models/NAME, NAME being the net, and run this. All
-figures are read off report.json, images/timing.json and the rows of `tinyconv.registry`. A table
-stands between its two markers in the README or in a page of docs/. `--check` writes nothing, and
-fails if anything would change.
+To ship a model, copy its run folder to models/NAME, where NAME is the name of the net, and run this
+script. All figures are from report.json, images/timing.json and `tinyconv.registry`. A table is
+written between its two markers in the README or in a page of docs/. With `--check`, the script
+writes nothing and fails if a file would change.
 """
 
 import argparse
@@ -26,7 +26,7 @@ FILES = ("model.keras", "report.json", "history.csv", "report.txt")
 
 
 def shipped() -> dict[str, dict]:
-    """Net -> report of its run, for every folder here that is named like a net.
+    """A dict from each net with a folder in models/ to the report of its run.
 
     Raises:
         InputError: a file is missing, or the report is of another net or of an unfinished run.
@@ -47,13 +47,13 @@ def shipped() -> dict[str, dict]:
 
 
 def checksums(reports: dict[str, dict]) -> str:
-    """Lines that `sha256sum --check` reads."""
+    """The lines of a file for `sha256sum --check`."""
     files = [f"{name}/model.keras" for name in reports]
     return "".join(f"{trained.sha256(MODELS / file)}  {file}\n" for file in files)
 
 
 def strays(name: str, report: dict) -> str:
-    """Up to where the learning rates are not those of one run of this length, if any are."""
+    """A sentence on the first epochs, if their learning rates are from a run of another length."""
     run, recipe = report["run"], recipes.Recipe(**report["recipe"])
     steps = math.ceil(report["images"]["train"] / run["batch_size"])
     optimizer = optimizers.build(recipe, steps * run["epochs"])
@@ -69,13 +69,13 @@ def strays(name: str, report: dict) -> str:
 
 
 def line(report: dict) -> list[dict]:
-    """The run, and what it and each before it started from, newest first."""
+    """The run, the run of the model that it started from, and so on, newest first."""
     before = report.get("started_from")
     return [report, *line(before)] if before else [report]
 
 
 def past(report: dict) -> str:
-    """What a run started from, and what that did."""
+    """Sentences on the models that a run and the runs before it started from."""
     sentences = []
     for model in line(report)[1:]:
         known = "of unknown training"
@@ -90,7 +90,7 @@ def past(report: dict) -> str:
 
 
 def card(name: str, report: dict) -> str:
-    """What a person should know before using the model."""
+    """The model card of a net, in Markdown."""
     net, run, recipe = registry.get(name), report["run"], report["recipe"]
     classes, cores = report["classes"], report["machine"]["cores"]
     by_class = {label: report["test_by_class"][label] for label in classes}
@@ -183,7 +183,7 @@ _DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-
 
 
 def published(accuracies: list[registry.Accuracy]) -> str:
-    """Accuracies on CIFAR, each with the epochs that its training took if they are known."""
+    """Accuracies as text, each with its number of epochs if that is known."""
     first, *others = (
         f"{accuracy.percent:g}%" + (f" after {accuracy.epochs} epochs" if accuracy.epochs else "")
         for accuracy in accuracies
@@ -192,7 +192,7 @@ def published(accuracies: list[registry.Accuracy]) -> str:
 
 
 def nets(reports: dict[str, dict], page: Path = README) -> str:
-    """The table of the nets for CIFAR in `page`: what each is and does, here and as published."""
+    """The table of the nets for CIFAR, with links relative to `page`, in Markdown."""
     timing = json.loads((ROOT / "images" / "timing.json").read_text(encoding="utf-8"))
     ours = (net for net in timing["nets"] if net.get("kind", "tinyconv") == "tinyconv")
     speeds = {net["model"]: net["inference_median"] for net in ours}
@@ -223,7 +223,7 @@ def nets(reports: dict[str, dict], page: Path = README) -> str:
 
 
 def timm_nets(reports: dict[str, dict], page: Path = README) -> str:
-    """The table of timm's nets, none of which ships trained."""
+    """The table of timm's nets, in Markdown. No timm net ships trained."""
     rows = [
         "| net | parameters | multiply-adds | ImageNet top-1 at 160x160, 192x192, as published |",
         "|---|---|---|---|",
@@ -239,10 +239,10 @@ TABLES: dict[str, Callable[[dict[str, dict], Path], str]] = {"nets": nets, "timm
 
 
 def pages(reports: dict[str, dict]) -> dict[Path, str]:
-    """The README and the pages of docs/ that have a table, as they should be.
+    """The new text of the README and of each page of docs/ that has a table.
 
     Raises:
-        InputError: the markers of a table are not in one place.
+        InputError: the markers of a table are missing or occur more than once.
     """
     files = [README, *sorted((ROOT / "docs").glob("*.md"))]
     texts = {file: file.read_text(encoding="utf-8") for file in files}
@@ -263,7 +263,7 @@ def pages(reports: dict[str, dict]) -> dict[Path, str]:
 
 
 def contents() -> dict[Path, str]:
-    """Every file that this script writes, as it should be."""
+    """The new text of every file that this script writes."""
     reports = shipped()
     files = {MODELS / name / "README.md": card(name, report) for name, report in reports.items()}
     return files | {MODELS / "SHA256SUMS": checksums(reports)} | pages(reports)

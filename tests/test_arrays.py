@@ -231,11 +231,11 @@ REFUSED_LABELS = {
     ),
     "a name that train has not": (
         {"y_train": NAMES[Y % 2], "y_test": NAMES[Y[:12]]},
-        "has the label 'blue', which y_train has not.",
+        "has the label 'blue', which y_train does not have.",
     ),
     "a name that class_names has not": (
         labelled(lambda y: NAMES[y]) | {"class_names": ["red", "green", "bleu"]},
-        "has the label 'blue', which class_names has not.",
+        "has the label 'blue', which class_names does not have.",
     ),
     "names and numbers": ({"y_train": NAMES[Y]}, "is of numbers, but the other labels are names;"),
     "an empty name": (labelled(lambda y: np.array(["", "b", "c"])[y]), "has an empty string"),

@@ -263,11 +263,11 @@ REFUSED = {
     "resume nothing": (resuming("gone"), "gone has no report.json; --resume needs the folder"),
     "resume a file": (resuming("NPZ"), "is not a run folder"),
     "no such TPU": (training("--tpu", "grpc://127.0.0.1:9"), "No TPU answers at 'grpc://127"),
-    "too many GPUs": (training("--devices", "64"), "--devices is 64, but of cpu devices"),
+    "too many GPUs": (training("--devices", "64"), "--devices is 64; the number of visible cpu"),
     "hosts without an index": (training("--hosts", "a:1,b:1"), "--hosts needs --host-index"),
     "an index without hosts": (training("--host-index", "1"), "--host-index needs --hosts"),
     "a host too few": (training("--hosts", "a:1,b:1", "--host-index", "2"), "it must be 0 to 1."),
-    "a host without a port": (training("--hosts", "a,b", "--host-index", "0"), "no HOST:PORT."),
+    "a host without a port": (training("--hosts", "a,b", "--host-index", "0"), "is not HOST:PORT."),
     "a host twice": (training("--hosts", "a:1,a:1", "--host-index", "0"), "same HOST:PORT"),
     # timing.py
     "time an unknown net": (timed("--model", "tinyest"), "Unknown net 'tinyest'"),

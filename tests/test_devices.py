@@ -97,7 +97,7 @@ def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, npz
     ("arguments", "environment", "sentence"),
     [
         ({"limit": 0}, {}, "--devices is 0; it must be at least 1."),
-        ({"limit": 64}, {}, "--devices is 64, but of cpu devices 1 are visible."),
+        ({"limit": 64}, {}, "--devices is 64; the number of visible cpu devices is 1."),
         ({"limit": 1, "tpu": "local"}, {}, "--devices limits GPUs; a TPU is used whole."),
         ({"hosts": hosts.Hosts(("a:1", "b:1"), 0)}, {}, "issue 20585): set KERAS_BACKEND=jax"),
         (

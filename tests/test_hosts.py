@@ -112,5 +112,5 @@ def test_hosts_are_found_in_the_environment(monkeypatch):
 def test_without_fork_the_work_is_done_in_this_process(monkeypatch):
     monkeypatch.delattr("os.fork")
     done = []
-    hosts.watched(lambda: done.append(1))
+    hosts.supervise(lambda: done.append(1), lambda main: main())
     assert done == [1]

@@ -171,7 +171,7 @@ def test_training_takes_the_logits_below_a_softmax(case, capsys):
     assert not np.allclose(ops.sum(kept(images), axis=1), 1)
     new = with_head(known, ("a", "b"), "net.keras")
     np.testing.assert_array_equal(new(images), np.zeros((8, 2)))
-    left_out = "net.keras: its softmax is left out, for a model is trained on its logits\n"
+    left_out = "net.keras: its softmax is left out, because a model is trained on its logits\n"
     assert capsys.readouterr().out.count(left_out) == 2
 
 

@@ -237,7 +237,7 @@ def test_a_model_with_a_softmax_is_trained_further(cases, tmp_path):
     keras.Model(image, keras.ops.softmax(x)).save(file)
     arguments = ("--model", file, "--data", cases / "two.npz", "--epoch", 1, "--out", tmp_path)
     out, _ = run("train.py", *arguments, "--recipe", "finetune")
-    assert f"{file}: its softmax is left out, for a model is trained on its logits" in out
+    assert f"{file}: its softmax is left out, because a model is trained on its logits" in out
     (saved,) = tmp_path.glob("*/model.keras")
     assert not trained.open_model(str(saved)).probabilities
 

@@ -327,7 +327,7 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     shutil.rmtree(folder / "blue")
     arguments = ("--model", model, "--freeze", "--data", folder, "--epoch", 4, "--batch", 4)
     printed, _ = run("train.py", *arguments, "--out", tmp_path / "runs")
-    assert "a new head for these 2 classes, for it knows others" in printed
+    assert "a new head for these 2 classes, because the model has other classes" in printed
     tuned = only_run(tmp_path / "runs")
     assert tuned.name.endswith("-cifar10_tiny_half-photos")
     report = json.loads((tuned / "report.json").read_text())

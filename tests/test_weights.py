@@ -160,7 +160,7 @@ def test_a_net_with_a_layer_more_is_refused():
     state, _ = golden("tiniest")
     net = create_model("tiniest")
     longer = keras.Model(net.input, keras.layers.Dense(3, name="more")(net.output), name="tiniest")
-    with pytest.raises(InputError, match=r"it has more/kernel, more/bias, too\."):
+    with pytest.raises(InputError, match="that the original lacks: more/kernel, more/bias"):
         weights.load_torch(longer, state)
 
 
@@ -358,7 +358,7 @@ def test_a_softmax_after_the_head_is_not_lost_on_the_way_to_pytorch(tmp_path):
         keras.Model(net.input, end, name="tiniest").save(tmp_path / "net.keras")
         files = [str(tmp_path / name) for name in ("net.keras", "net.safetensors")]
         args = cli.parse(["convert", "tiniest", *files])
-        with pytest.raises(InputError, match="does not end in its head; take off what follows it"):
+        with pytest.raises(InputError, match="in its head; remove the layers after it"):
             args.main(args)
     assert not (tmp_path / "net.safetensors").exists()
     create_model("tiniest", num_classes=0).save(tmp_path / "net.keras")

@@ -1,4 +1,4 @@
-"""Tiny image classifiers in Keras: train one in one command, load it in one line."""
+"""Tiny image classifiers in Keras: trained with one command, loaded with one line."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ __all__ = [
     "weights",
 ]
 __version__ = "0.1.0"
-_LAZY = {  # public name -> its module, which imports Keras
+_LAZY = {  # public name -> module; these modules import Keras
     "evaluate": "tinyconv.api",
     "export": "tinyconv.api",
     "predict": "tinyconv.api",

@@ -1,4 +1,4 @@
-"""`python -m tinyconv` is the console script `tinyconv`."""
+"""`python -m tinyconv` runs the console script `tinyconv`."""
 
 from tinyconv.cli import main
 

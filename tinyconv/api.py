@@ -1,4 +1,4 @@
-"""What can be done with a trained model, as functions of its name or file."""
+"""Evaluation, prediction and export of a trained model, given by name or file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyconv.errors import InputError
-from tinyconv.trained import Trained, open_model
+from tinyconv.trained import Trained, find, open_model
 from tinyconv.training import data_path
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What `evaluate` found; `str` of a result is a report class by class.
+    """The result of `evaluate`. Its `str` is a report with the figures of each class.
 
     Args:
         evaluation: outputs (N, classes) and labels (N,), with `accuracy`, `loss` and `top5`.
         class_names: the names of the classes, in the order of the outputs.
-        images: what the images are, in words.
+        images: a description of the images.
     """
 
     evaluation: Evaluation
@@ -34,7 +34,7 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """The share of images whose likeliest class is right, from 0 to 1."""
+        """The share of images, 0 to 1, whose most probable class is right."""
         return self.evaluation.accuracy
 
     def __str__(self) -> str:
@@ -47,13 +47,13 @@ def evaluate(
     """Evaluate a trained model on test images.
 
     Args:
-        model: a `.keras` file, or the name of a net that ships trained.
-        data: as for `tinyconv.train`. A folder without splits is read whole. Default: what the
-            model was trained on.
+        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        data: as for `tinyconv.train`. All images of a folder without splits are read. Default: the
+            data that the model was trained on.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
 
     Returns:
-        Accuracy, loss and a report class by class.
+        The accuracy, the loss and a report with the figures of each class.
 
     Raises:
         InputError: the model or the data do not exist, or do not fit together.
@@ -72,7 +72,7 @@ def evaluate(
 
     spec = str(data or opened.data or "cifar10")
     if not data:
-        data_path.check(spec, Path(model).parent)
+        data_path.check(spec, find(str(model)).parent)
     split, names, what = datasets.load_test(
         spec,
         opened.model.input_shape[1:3],
@@ -98,13 +98,13 @@ def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> lis
     """Classify image files.
 
     Args:
-        model: a `.keras` file, or the name of a net that ships trained.
-        images: a file, a folder, a glob, or several of them.
+        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        images: a file, a folder or a glob, or several of these.
 
     Returns:
-        For each image a dict: `image` is its path, and `top` its five likeliest classes, the
-        likeliest first, each a dict of `class`, `index` and `probability`. An image that cannot be
-        read has `error`, a sentence, in place of `top`.
+        A dict for each image. `image` is the path. `top` lists the five most probable classes, in
+        order of their probability, each as a dict of `class`, `index` and `probability`. An image
+        that cannot be read has an error message under `error` and no `top`.
 
     Raises:
         InputError: the model does not exist or cannot be opened.
@@ -134,23 +134,23 @@ def export(
     images: int = 1000,
     data_range: Range | None = None,
 ) -> Path:
-    """Export a trained model, run the file, and compare its answers with those of Keras.
+    """Export a trained model, run the written file, and compare its outputs with those of Keras.
 
     Args:
-        model: a `.keras` file, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, or the name of a net that ships trained.
         to: "litert", "litert-int8", "onnx" or "savedmodel".
         out: the file to write, or the folder of a savedmodel. Default: the name of the model.
-        data: the images to compare, as for `tinyconv.train`. Default: those that the model was
-            trained on, or else noise.
-        images: the number of images to compare.
+        data: the images for the comparison, as for `tinyconv.train`. Default: the data that the
+            model was trained on, or noise if they are not known or do not exist.
+        images: the number of images for the comparison.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
 
     Returns:
-        The path that was written.
+        The path of the written file or folder.
 
     Raises:
-        InputError: the model cannot be written in this format, or the file answers otherwise than
-            Keras. Nothing is left of the file then.
+        InputError: the model cannot be written in this format, or the outputs of the file differ
+            from those of Keras. The file is then removed.
 
     Example:
 
@@ -171,10 +171,13 @@ def export_and_check(
     images: int,
     data_range: Range | None,
 ) -> tuple[Path, str, Check]:
-    """As `export`, which has the arguments.
+    """Export a trained model and check the file. The arguments are those of `export`.
 
     Returns:
-        The path, what images were compared, and how the file answered them.
+        The path, a description of the images for the comparison, and the comparison.
+
+    Raises:
+        InputError: as for `export`.
     """
     from tinyconv import exporters
 
@@ -195,5 +198,5 @@ def export_and_check(
 
 
 def _range(opened: Trained, data: str | Path | None, given: Range | None) -> Range | None:
-    """The range that is given, or that of the model's own data."""
+    """The range `given` by the user, or else that of the data that the model was trained on."""
     return given or (None if data else opened.data_range)

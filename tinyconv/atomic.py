@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writing: a file is complete or does not exist."""
 
 import os
 import tempfile
@@ -13,12 +13,12 @@ PARTIAL = ".partial-"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` only once written.
+    """Yield a temporary path to write to, and rename the written file to `path` at the end.
 
-    The temporary name keeps the suffixes, which tell Keras and matplotlib the format.
+    The temporary name keeps the suffixes, because Keras and Matplotlib read the format off them.
 
     Raises:
-        InputError: it cannot be written, on a full disk for one.
+        InputError: the file cannot be written, for example on a full disk.
     """
     partial = path.with_name(f"{PARTIAL}{path.name}")
     try:
@@ -26,28 +26,34 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-        raise InputError(f"Cannot write {path} ({reason}); what was there is as it was.") from error
+        raise InputError(
+            f"Cannot write {path} ({reason}); an existing file is unchanged."
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
+    """Write `text` to `path` as UTF-8.
+
+    Raises:
+        InputError: the file cannot be written. An existing file is then unchanged.
+    """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a process that was killed had begun to write in `folder`."""
+    """Remove the temporary files that a killed process left in `folder`."""
     for partial in folder.glob(f"{PARTIAL}*"):
         partial.unlink()
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` if it is not there.
+    """Make `folder` if it does not exist, and check that files can be written to it.
 
     Raises:
-        InputError: it cannot be made, or no file can be written in it.
+        InputError: the folder cannot be made, or no file can be written to it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

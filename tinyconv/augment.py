@@ -1,13 +1,13 @@
-"""Augmentation by Keras layers, as a pure function of the batch and a step number.
+"""Augmentation with Keras layers, as a pure function of a step number and a batch.
 
-Keras' random layers keep the state of their generators in variables. `Augmentation` hands that
-state in instead (`stateless_call`), made from the seed, the layer and the step: each image of a
-batch and each epoch is drawn anew, a resumed run draws what it would have drawn, and the function
-can run in a `tf.data` pipeline or be compiled by JAX.
+Keras' random layers keep the state of their generators in variables. `Augmentation` computes this
+state from the seed, the layer and the step, and passes it to `stateless_call`. Every image of every
+epoch therefore has its own random numbers, and a resumed run has the same random numbers as an
+uninterrupted run. The function can run in a `tf.data` pipeline or be compiled by JAX.
 
-Layers of our own are here only for what Keras' cannot do: its shifts are not whole pixels, its
-layers have no probability, its sharpness ends at 2 and darkens the border, and its colour layers
-add or scale otherwise than the recipes say.
+This module has its own layers where Keras' layers cannot do what a recipe needs. Keras' shifts are
+not whole pixels. Its layers have no probability. Its sharpness is at most 2 and darkens the border.
+Its colour layers use other formulas.
 """
 
 from collections.abc import Iterable
@@ -20,11 +20,11 @@ from keras import ops
 from tinyconv.errors import unknown
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
-DRAWS_PER_STEP = 1024  # more than any layer makes; a step's draws begin where no other's reach
+DRAWS_PER_STEP = 1024  # more than a layer makes, so that the draws of two steps never overlap
 
 
 class Sometimes(keras.layers.Layer):
-    """Another layer on a share `probability` of the images; the others stay as they are."""
+    """Applies `layer` to each image with a `probability`. Other images are unchanged."""
 
     def __init__(self, probability: float, layer: keras.layers.Layer):
         super().__init__(dtype="float32")
@@ -40,9 +40,9 @@ class Sometimes(keras.layers.Layer):
 
 
 class RandomShift(keras.layers.Layer):
-    """Moves each image by whole pixels, up to `pixels` each way.
+    """Shifts each image by whole pixels, by up to `pixels` in each direction.
 
-    What comes in is the border repeated, or, with `border` "zero", black.
+    New pixels at the border repeat the edge or, with `border` "zero", are black.
     """
 
     def __init__(self, pixels: int, border: str = "edge"):
@@ -56,10 +56,10 @@ class RandomShift(keras.layers.Layer):
         return ops.einsum("bjw,biwc->bijc", self._matrices(images, width), rows)
 
     def _matrices(self, images: Any, size: int) -> Any:
-        """One (size, size) per image, whose ones take each line from where it was.
+        """A matrix (size, size) per image that shifts its rows or columns.
 
-        A product with them is several times faster than gathering; beyond the border no line is
-        one, and the product zero.
+        A product with a matrix is several times faster than a gather operation. A row of zeros in
+        the matrix makes a black row or column.
         """
         shape = (ops.shape(images)[0], 1)
         draws = keras.random.randint(shape, -self.pixels, self.pixels + 1, seed=self.generator)
@@ -70,9 +70,10 @@ class RandomShift(keras.layers.Layer):
 
 
 class RandomSharpness(keras.layers.Layer):
-    """Moves each image away from its 3x3 blur, by a factor from `low` (1: as it is) to `high`.
+    """Sharpens each image by a factor in `low`..`high`; the factor 1 leaves an image unchanged.
 
-    The outermost pixels, which have no whole 3x3 around them, stay as they are.
+    The factor scales the difference between an image and its 3x3 blur. Pixels at the border are
+    unchanged.
     """
 
     def __init__(self, low: float, high: float):
@@ -82,7 +83,7 @@ class RandomSharpness(keras.layers.Layer):
 
     def call(self, images: Any, training: bool = True) -> Any:
         height, width = images.shape[1:3]
-        total = 4 * images[:, 1:-1, 1:-1]  # the centre counts five times
+        total = 4 * images[:, 1:-1, 1:-1]  # the centre has weight 5
         for row in range(3):
             for column in range(3):
                 total += images[:, row : row + height - 2, column : column + width - 2]
@@ -94,10 +95,11 @@ class RandomSharpness(keras.layers.Layer):
 
 
 class RandomColor(keras.layers.Layer):
-    """Brightness, contrast, saturation and hue of each image, changed in this order.
+    """Changes brightness, contrast, saturation and hue of each image, in this order.
 
-    The first three multiply by a factor within 1 +- the argument (contrast about the mean grey,
-    saturation about each pixel's grey); `hue` turns the colour wheel by up to that share.
+    Brightness, contrast and saturation are multiplied by a factor in 1 - x..1 + x, where x is the
+    argument. Contrast is relative to the mean grey of the image, and saturation to the grey of each
+    pixel. The hue is rotated by up to the share `hue` of a full turn.
     """
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float):
@@ -152,10 +154,10 @@ AUGMENTATIONS = {
 
 
 def check(names: Iterable[str]) -> None:
-    """Make sure that there are augmentations with these names.
+    """Check that augmentations with these names exist.
 
     Raises:
-        InputError: an augmentation does not exist; the sentence names the nearest.
+        InputError: an augmentation does not exist. The message suggests the most similar name.
     """
     for name in names:
         if name not in AUGMENTATIONS:
@@ -163,10 +165,15 @@ def check(names: Iterable[str]) -> None:
 
 
 class Mixup(keras.layers.Layer):
-    """Mixes each image, and its label, with the one before it in the batch.
+    """Mixes each image and its label with the previous image of the batch.
 
-    The other's share is drawn from 0 to `epoch / epochs`, but at most to `largest`.
+    The share of the previous image is uniform in 0..min(epoch / epochs, largest).
     Source: https://arxiv.org/abs/1710.09412.
+
+    Args:
+        largest: the largest share.
+        classes: the number of classes.
+        epochs: the number of epochs of the training.
     """
 
     def __init__(self, largest: float, classes: int, epochs: int):
@@ -175,7 +182,7 @@ class Mixup(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(0)
 
     def call(self, images: Any, labels: Any, epoch: Any) -> tuple[Any, Any]:
-        """Images (B, H, W, 3) and labels (B,) to images and labels (B, classes)."""
+        """Mix images (B, H, W, 3) and labels (B,); the mixed labels are (B, classes)."""
         limit = ops.minimum(ops.cast(epoch, "float32") / self.epochs, self.largest)
         share = limit * keras.random.uniform((ops.shape(images)[0], 1), seed=self.generator)
         labels = ops.one_hot(labels, self.classes)
@@ -185,11 +192,20 @@ class Mixup(keras.layers.Layer):
 
 
 class Augmentation:
-    """The layers called `names` in `AUGMENTATIONS`, one after the other, then perhaps mixup.
+    """A function of a step number, images (B, H, W, 3) in 0..255 and labels (B,).
 
-    Called with a step number, images (B, H, W, 3) in 0..255 and labels (B,), it returns the images
-    in float32 and the labels, which mixup makes (B, classes). Steps count from the beginning of the
-    training; an epoch has `steps_per_epoch`.
+    The function returns the augmented images in float32 and the labels. The labels are (B, classes)
+    with mixup, and unchanged without mixup. The step number counts from the beginning of the
+    training.
+
+    Args:
+        names: names of layers in `AUGMENTATIONS`, in the order of their application.
+        seed: the seed of all random numbers.
+        mixup: the mixup to apply after the layers. Default: no mixup.
+        steps_per_epoch: the number of steps of an epoch, for mixup.
+
+    Raises:
+        InputError: an augmentation does not exist.
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Where the arithmetic runs: one CPU or GPU, several, a TPU, several machines; the precision."""
+"""The devices of a training, and its precision.
+
+The devices are a CPU, one or several GPUs, a TPU, or those of several machines.
+"""
 
 import contextlib
 import importlib
@@ -20,24 +23,29 @@ from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 
 MULTI_WORKER = "Keras cannot train on several machines by TensorFlow (keras issue 20585)"
-JOIN, HEARTBEAT, FINISH = 300, 60, 24 * 3600  # seconds to wait for another host to come, live, end
-TPU_PORT, ANSWER = 8470, 10  # where a TPU listens, and seconds for it to answer
-MOST_STEPS = 50  # of training that a TPU runs between two looks at it
+# Timeouts in seconds: for all hosts to start, for a sign of life of a host, and for all to finish.
+JOIN, HEARTBEAT, FINISH = 300, 60, 24 * 3600
+TPU_PORT, ANSWER = 8470, 10  # default port of a TPU, and seconds to wait for a connection
+MOST_STEPS = 50  # the largest steps_per_execution on a TPU
 
 
 class Devices:
-    """What a training runs on.
+    """The devices that a training runs on.
 
     Args:
-        tpu: None, or which TPU: "local" for one attached to this machine, a name, ZONE/NAME, or an
-            address such as grpc://10.0.0.2:8470.
-        limit: use at most so many GPUs of each machine. Default: all that are visible.
-        hosts: the machines that take part, if there are several; JAX alone can.
+        tpu: the TPU: "local" if it is attached to this machine, a name, ZONE/NAME, or an address
+            such as grpc://10.0.0.2:8470. Default: no TPU.
+        limit: the largest number of GPUs of each machine. Default: all visible GPUs.
+        hosts: the machines, if there are several. Only JAX supports several machines.
 
-    `count` devices share every batch; `rank` is 0 on the one host that writes files.
+    Attributes:
+        kind: "cpu", "gpu" or "tpu".
+        count: the number of devices that share every batch.
+        hosts: the number of machines.
+        rank: the index of this machine. Only the machine of rank 0 writes files.
 
     Raises:
-        InputError: what is asked for is not there.
+        InputError: the devices do not exist, or the backend does not support them.
     """
 
     def __init__(
@@ -79,7 +87,7 @@ class Devices:
         if tpu:
             zone, _, name = tpu.rpartition("/") if "://" not in tpu else ("", "", tpu)
             try:
-                if "://" in tpu:  # TensorFlow waits without end for one that does not answer
+                if "://" in tpu:  # TensorFlow would wait for ever if no TPU answers
                     address = urlsplit(tpu)
                     where = (address.hostname, address.port or TPU_PORT)
                     socket.create_connection(where, ANSWER).close()
@@ -95,7 +103,7 @@ class Devices:
         chosen = _at_most(limit, gpus or tf.config.list_logical_devices("CPU"), self.kind)
         self.count = len(chosen)
         if self.count > 1:
-            # TensorFlow's collectives mix up those of batch norms and of gradients, and fail.
+            # The default all-reduce fails: TensorFlow confuses batch norms with gradients.
             self.strategy = tf.distribute.MirroredStrategy(
                 [device.name for device in chosen],
                 cross_device_ops=tf.distribute.ReductionToOneDevice(),
@@ -105,9 +113,11 @@ class Devices:
         import jax
 
         if tpu and tpu != "local":
-            raise InputError("On JAX a TPU is one that is attached to this machine: --tpu alone.")
+            raise InputError(
+                "On JAX a TPU must be attached to this machine; give --tpu without a value."
+            )
         if hosts and len(hosts.addresses) > 1:
-            # Not keras.distribution.initialize, which cannot be told how long to wait.
+            # keras.distribution.initialize has no arguments for the timeouts.
             jax.distributed.initialize(
                 hosts.addresses[0],
                 len(hosts.addresses),
@@ -129,7 +139,7 @@ class Devices:
             everywhere.setdefault(device.process_index, []).append(device)
         if limit is None and len(set(map(len, everywhere.values()))) > 1:
             raise InputError(
-                "The hosts have unlike numbers of devices; make them equal by --devices."
+                "The hosts have different numbers of devices; make them equal by --devices."
             )
         names = [f"{d.platform}:{d.id}" for own in everywhere.values() for d in own[:limit]]
         self.count = len(names)
@@ -139,18 +149,18 @@ class Devices:
             )
 
     def scope(self) -> Any:
-        """The context to build and compile the model in that trains."""
+        """The context in which the model that trains is built and compiled."""
         if self.distribution:
             return self.distribution.scope()
         return self.strategy.scope() if self.strategy else nullcontext()
 
     def fit_scope(self) -> Any:
-        """The context to train it in: a TensorFlow strategy is known to the model already."""
+        """The context for `fit`. A compiled model already knows its TensorFlow strategy."""
         return self.distribution.scope() if self.distribution else nullcontext()
 
     @contextlib.contextmanager
     def on_one_device(self) -> Iterator[None]:
-        """The context for another model on one device, while the first one trains."""
+        """The context in which another model runs on one device during the training."""
         shared = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
         try:
@@ -159,28 +169,31 @@ class Devices:
             keras.distribution.set_distribution(shared)
 
     def agree(self, what: int) -> bool:
-        """Whether all of several hosts have come with the same number."""
+        """Whether all hosts call this method with the same number `what`, 0 to 2**32 - 1."""
         from jax.experimental import multihost_utils
 
         return len(set(multihost_utils.process_allgather(np.uint32(what)).tolist())) == 1
 
     def share(self, batch_size: int) -> slice:
-        """The images of a batch of `batch_size` that this host trains on."""
+        """The slice of a batch of `batch_size` images that this host trains on."""
         own = batch_size // self.hosts
         return slice(self.rank * own, (self.rank + 1) * own)
 
     def steps_per_execution(self, steps: int) -> int:
-        """For `compile`, in an epoch of `steps`: a TPU goes on for a while without its host."""
+        """The `steps_per_execution` for `compile`, for an epoch of `steps` steps.
+
+        On a TPU, it is the largest divisor of `steps` up to `MOST_STEPS`. Elsewhere, it is 1.
+        """
         if self.kind != "tpu":
             return 1
         return max(n for n in range(1, MOST_STEPS + 1) if steps % n == 0)
 
     def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
-        """A copy of `net`, its weights too, to train: as it is, or in mixed precision.
+        """A copy of the functional model `net` with its weights, for the training.
 
-        That is float16 on a GPU and bfloat16 elsewhere, always on a TPU; the last layer stays in
-        float32. On several devices a batch norm takes the statistics of the whole batch, as it
-        would on one: under JAX that is so anyway.
+        If `mixed` is true or the device is a TPU, the copy computes in mixed precision: in float16
+        on a GPU, and in bfloat16 elsewhere. The last layer stays in float32. On several devices, a
+        batch norm takes the statistics of the whole batch. JAX does that by default.
         """
         mixed = mixed or self.kind == "tpu"
 
@@ -199,26 +212,28 @@ class Devices:
     def optimizer(
         self, optimizer: keras.optimizers.Optimizer, mixed: bool
     ) -> keras.optimizers.Optimizer:
-        """`optimizer` for such a copy: in float16 the loss is scaled, so that gradients survive."""
+        """The optimizer of a `clone`. It scales the loss if the copy computes in float16."""
         if mixed and self.kind == "gpu":
             return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
         return optimizer
 
     def can_fuse(self, mixed: bool) -> bool:
-        """Whether `tinyconv.fast` has something for what this is, in mixed precision or not."""
+        """Whether `tinyconv.fast` supports these devices, with or without mixed precision."""
         if keras.backend.backend() == "jax":
             return self.kind == "cpu"
         return self.kind == "cpu" and self.count == 1 and not mixed
 
     @property
     def jit_compile(self) -> str | bool:
-        """For `compile`: several replicas train wrongly under XLA (keras issue 20763)."""
+        """The `jit_compile` for `compile`: XLA breaks training on replicas (keras issue 20763)."""
         return "auto" if self.strategy is None else False
 
 
 def _at_most(limit: int | None, devices: list, kind: str) -> list:
     if limit is not None and limit > len(devices):
-        raise InputError(f"--devices is {limit}, but of {kind} devices {len(devices)} are visible.")
+        raise InputError(
+            f"--devices is {limit}; the number of visible {kind} devices is {len(devices)}."
+        )
     return devices[:limit]
 
 
@@ -230,7 +245,7 @@ def _no_tpu(tpu: str, error: Exception) -> InputError:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on: processor, cores, memory, accelerators, versions."""
+    """A description of this machine: processor, cores, memory, accelerators and versions."""
     backend = importlib.import_module(keras.backend.backend())
     return {
         "processor": _processor(),
@@ -247,7 +262,7 @@ def machine() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

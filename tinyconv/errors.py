@@ -1,18 +1,28 @@
-"""The one error that a person can mend."""
+"""The error for wrong input."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something given is wrong: one sentence says what, and what would be right.
+    """An error in what the user gave.
 
-    Command lines print the sentence without a traceback and exit with 2.
+    The message is one sentence that says what is wrong and what would be right. Command lines print
+    it without a traceback and exit with 2.
     """
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a table, with the nearest name that is."""
+    """Make the error for an unknown name, with the most similar known name.
+
+    Args:
+        kind: what the name is for, such as "net".
+        name: the unknown name.
+        known: all known names.
+
+    Returns:
+        The error, to be raised.
+    """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."

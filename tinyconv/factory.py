@@ -1,4 +1,4 @@
-"""Makes a net by its name, with fresh or with trained weights."""
+"""Building a net by name, with random or pretrained weights."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ def create_model(
     input_shape: tuple[int, int, int] | None = None,
     pretrained: bool | str | Path = False,
 ) -> keras.Model:
-    """Build a net, with fresh random weights unless told otherwise.
+    """Build a net by name, with random or pretrained weights.
 
     Args:
         name: one of `list_models()`.
-        num_classes: width of the logits; 0 leaves the head out and returns the pooled features.
-            Default: as the pretrained weights have it, or else as in the net's source.
+        num_classes: the number of logits. A net with 0 classes has no head and returns the pooled
+            features. Default: as in the pretrained weights, or else as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
-        pretrained: True for the weights that ship with tinyconv, with the dropout that they were
-            trained with, or a file of weights of the net's PyTorch original, as
-            `tinyconv.weights.read` takes it. A head of another number of classes is left out.
+        pretrained: True for the weights that ship with tinyconv. The net then has their dropout
+            rates. A path for a weight file of the PyTorch original, in a format that
+            `tinyconv.weights.read` supports. The head of a file with another number of classes is
+            not loaded. Default: random weights.
 
     Returns:
-        A functional model from raw RGB images in 0..255, of any integer or float type and of shape
-        (batch, height, width, 3), to logits of shape (batch, num_classes). Normalization is inside.
+        A functional model from raw RGB images in 0..255 to logits. The images have the shape
+        (batch, height, width, 3) and any integer or float type. The logits have the shape
+        (batch, num_classes). The model contains the normalization of the images.
 
     Raises:
-        InputError: the name, the number of classes, the shape or the file is not usable; or no
-            weights ship for the net, or they are not the ones that shipped.
+        InputError: the name, the number of classes, the shape or the file cannot be used; no
+            weights ship for the net; or the file of the weights was changed.
 
     Example:
 
@@ -83,10 +85,10 @@ def create_model(
 
 
 def _checked(net: registry.Net, num_classes: int, shape: Any) -> tuple[int, int, int]:
-    """`shape` in integers, if `net` can be built for it and for `num_classes`.
+    """Check `num_classes` and `shape`, and return `shape` as integers.
 
     Raises:
-        InputError: it cannot.
+        InputError: `net` cannot be built for these values.
     """
     if not isinstance(num_classes, Integral) or num_classes < 0:
         raise InputError(f"num_classes is {num_classes!r}; it must be 0 (no head) or more.")
@@ -101,10 +103,10 @@ def _checked(net: registry.Net, num_classes: int, shape: Any) -> tuple[int, int,
 
 
 def _build(net: registry.Net, num_classes: int, shape: tuple[int, int, int]) -> keras.Model:
-    """The net with fresh weights.
+    """Build the net with random weights.
 
     Raises:
-        InputError: images of this size are too small for it.
+        InputError: images of this size are too small for the net.
     """
     try:
         return getattr(net.module(), net.name)(num_classes, shape)
@@ -117,7 +119,7 @@ def _build(net: registry.Net, num_classes: int, shape: tuple[int, int, int]) -> 
 
 
 def _take_constants(model: keras.Model, trained: keras.Model) -> None:
-    """Copy what belongs to trained weights and is no weight: normalization and dropout rates."""
+    """Copy the normalization and the dropout rates of a trained model. They are not weights."""
     for layer in model.layers:
         own = ("scale", "offset") if layer.name == "normalize" else ("rate",)
         for attribute in own:

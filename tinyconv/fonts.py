@@ -1,4 +1,4 @@
-"""Fonts that have the characters of class names, for pictures."""
+"""Fonts for the class names in pictures."""
 
 import functools
 import unicodedata
@@ -10,11 +10,18 @@ from matplotlib import font_manager
 
 
 def drawable(names: Sequence[str], title: str) -> tuple[Sequence[str], str, list[str]]:
-    """Class names and a title as installed fonts can draw them, and the families to draw them by.
+    """Find installed fonts that can draw class names and a title.
 
-    Names that no font can draw give way to the numbers of the classes, and such characters of the
-    title to question marks; a line on the terminal says so, once. More than the usual families may
-    have no bold face, so use normal weight with them.
+    If no font can draw a class name, the numbers of the classes replace all names. A question mark
+    replaces each such character of the title. A line on the terminal reports missing characters.
+
+    Args:
+        names: the class names.
+        title: the title of the picture.
+
+    Returns:
+        The class names, the title and the font families, all to be drawn. Families that are not
+        among Matplotlib's default families may lack a bold face.
     """
     names, title = [_without_controls(name) for name in names], _without_controls(title)
     families = list(matplotlib.rcParams["font.family"])
@@ -48,12 +55,12 @@ def _without_controls(text: str) -> str:
 
 @functools.cache
 def _characters(family: str, weight: str = "normal") -> frozenset[int]:
-    """The code points that a family has."""
+    """The code points that a font family can draw."""
     wanted = font_manager.FontProperties(family=[family], weight=weight)
     try:
         font = font_manager.get_font(font_manager.findfont(wanted, fallback_to_default=False))
         return frozenset(font.get_charmap() if font.scalable else ())
-    except (ValueError, RuntimeError, OSError):  # it is gone, or FreeType cannot read it
+    except (ValueError, RuntimeError, OSError):  # the file is gone, or FreeType cannot read it
         return frozenset()
 
 
@@ -65,7 +72,7 @@ def _find_new_fonts() -> None:
             try:
                 font_manager.fontManager.addfont(path)
             except (ValueError, RuntimeError, OSError, KeyError, AttributeError):
-                continue  # FreeType cannot read it
+                continue  # FreeType cannot read the file
 
 
 @functools.cache

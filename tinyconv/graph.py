@@ -1,8 +1,8 @@
-"""Patterns of layers in the graph of a functional model, found by wiring and settings.
+"""Patterns of layers in the graph of a functional model, found by connections and settings.
 
-A pattern lists the layers of a block by role, what each takes, and which settings it may have. What
-it does not mention must be as Keras has it by default: a setting that nobody thought of, or that a
-later Keras adds, is no match. Names of layers play no part.
+A pattern is a dict from roles to parts. Each part gives the type of a layer, its inputs and its
+settings. All other settings must have Keras' default values, including settings that a later
+release of Keras adds. The names of layers do not matter.
 """
 
 import functools
@@ -15,9 +15,9 @@ from typing import Any
 
 import keras
 
-INPUT = "x"  # what a pattern is of
+INPUT = "x"  # the input of a pattern
 IN_ANY_ORDER = (keras.layers.Add, keras.layers.Multiply)
-WITHOUT_EFFECT = ("name", "trainable", "seed", "data_format")  # or looked at elsewhere
+WITHOUT_EFFECT = ("name", "trainable", "seed", "data_format")  # `_settings_fit` checks the last
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Part:
     """One layer or operation of a pattern.
 
     Args:
-        kind: its exact type; a subclass may compute something else.
-        inputs: what it takes: `INPUT`, or a role, with `role:1` for the output after the first.
-        free: settings that may have any value.
-        settings: settings that have no default, or must have another value.
+        kind: the exact type. A subclass does not match, because it may compute something else.
+        inputs: the inputs: `INPUT` or roles. `role:1` is the second output of a role.
+        free: the names of the settings that may have any value.
+        settings: the settings without a default, or with another value than the default.
     """
 
     kind: type
@@ -37,8 +37,11 @@ class Part:
     settings: tuple[tuple[str, Any], ...]
 
     def fits(self, node: Any) -> bool:
-        """Whether a node of a graph calls such a layer, with nothing but tensors, unmasked and, if
-        the dtype is not free, in float32."""
+        """Whether a node of a graph calls a layer of this kind with these settings.
+
+        The call must have no other arguments than tensors, and no masks. All tensors must be in
+        float32, unless the dtype is free.
+        """
         operation, arguments = node.operation, node.arguments
         if type(operation) is not self.kind or len(arguments.args) != 1:
             return False
@@ -55,25 +58,34 @@ class Part:
         plain = _plain(self)
         if "activation" not in self.free:
             functions = (getattr(layer, "activation", None) for layer in (operation, plain))
-            if len(set(functions)) > 1:  # even where two functions have the same name
+            if len(set(functions)) > 1:  # two functions may have the same name
                 return False
         try:
             own = operation.get_config()
-        except (TypeError, ValueError):  # it holds what Keras cannot write down
+        except (TypeError, ValueError):  # a setting cannot be serialized
             return False
-        if own.pop("data_format", "channels_last") != "channels_last":  # its default can be set
+        if (
+            own.pop("data_format", "channels_last") != "channels_last"
+        ):  # keras.json sets the default
             return False
         return _compared(own, self.free, rank) == _compared(plain.get_config(), self.free, rank)
 
 
 def part(kind: type, *inputs: str, free: str = "", **settings: Any) -> Part:
-    """A `Part`; without `inputs` it takes `INPUT`. `free` has spaces between its names."""
+    """Make a `Part`.
+
+    Args:
+        kind: as for `Part`.
+        *inputs: as for `Part`. Default: `INPUT`.
+        free: names of settings, with spaces between them.
+        **settings: as for `Part`.
+    """
     return Part(kind, inputs or (INPUT,), frozenset(free.split()), tuple(settings.items()))
 
 
 @functools.cache
 def _plain(own: Part) -> Any:
-    """A layer or an operation with the settings of a part, and else with Keras' defaults."""
+    """A layer or an operation with the settings of a part, and Keras' defaults for all others."""
     settings = dict(own.settings)
     if issubclass(own.kind, keras.layers.Layer):
         settings["dtype"] = "float32"
@@ -81,11 +93,11 @@ def _plain(own: Part) -> Any:
     try:
         return own.kind(**settings, name="plain")
     finally:
-        random.setstate(state)  # its initializers have drawn seeds
+        random.setstate(state)  # the initializers drew seeds from the global generator
 
 
 def _compared(config: dict[str, Any], free: frozenset[str], rank: int) -> dict[str, Any]:
-    """The settings that matter, with axes as a list of numbers that are not negative."""
+    """The settings to compare. Axes become a sorted list of non-negative numbers."""
     left = {
         key: value
         for key, value in config.items()
@@ -99,7 +111,7 @@ def _compared(config: dict[str, Any], free: frozenset[str], rank: int) -> dict[s
 
 @dataclass(frozen=True)
 class Match:
-    """A pattern found in a graph: its operations by role, and the tensors at its ends."""
+    """A pattern found in a graph: its nodes by role, its input and its output."""
 
     nodes: dict[str, Any]
     input: keras.KerasTensor
@@ -107,17 +119,28 @@ class Match:
 
     @property
     def layers(self) -> dict[str, Any]:
+        """The layers and operations by role."""
         return {role: node.operation for role, node in self.nodes.items()}
 
 
 class Graph:
-    """The calls of layers and operations between the ends of a functional model, in their order."""
+    """The calls of layers and operations in a functional model, in topological order.
+
+    Args:
+        model: the model.
+
+    Attributes:
+        nodes: the calls.
+        outputs: the histories of the outputs of the model.
+        takers: from the history of a tensor to the nodes that take the tensor as an input.
+        calls: from an operation to the number of its calls.
+    """
 
     def __init__(self, model: keras.Model):
         self.nodes: list[Any] = []
         self.outputs = {tensor._keras_history for tensor in keras.tree.flatten(model.output)}
-        self.takers: dict[Any, list[Any]] = defaultdict(list)  # of a tensor, by its history
-        self.calls: dict[Any, int] = defaultdict(int)  # of an operation
+        self.takers: dict[Any, list[Any]] = defaultdict(list)
+        self.calls: dict[Any, int] = defaultdict(int)
         todo = [source(tensor) for tensor in keras.tree.flatten(model.output)]
         seen: set[Any] = set()
         while todo:
@@ -138,21 +161,28 @@ class Graph:
             self.takers[tensor._keras_history].append(node)
 
     def within(self, nodes: set[Any], tensors: list[keras.KerasTensor]) -> bool:
-        """Whether none but `nodes` take these tensors, and none of them is an output."""
+        """Whether only `nodes` take `tensors`, and no tensor is an output of the model."""
         histories = [tensor._keras_history for tensor in tensors]
         return not self.outputs & {*histories} and all(
             nodes.issuperset(self.takers[history]) for history in histories
         )
 
     def follower(self, node: Any) -> Any:
-        """The node that alone takes what a layer, called once, puts out; None if there is none."""
+        """The only node that takes the output of `node`.
+
+        The result is None if several nodes take the output, if it is an output of the model, or if
+        the layer of `node` is called more than once.
+        """
         takers = self.takers[node.outputs[0]._keras_history]
         alone = len(takers) == 1 and self.within({*takers}, node.outputs)
         return takers[0] if alone and self.calls[node.operation] == 1 else None
 
     def find(self, pattern: dict[str, Part]) -> Iterator[Match]:
-        """Where a pattern is, by the node of its last role: each layer in it is called once, and
-        what is between its layers is taken by these alone."""
+        """Find a pattern in the graph.
+
+        Every layer of a match is called once. The tensors between its layers are inputs of these
+        layers only.
+        """
         last = list(pattern)[-1]
         for node in self.nodes:
             for bound in _bind(pattern, last, node.outputs[0], {}):
@@ -169,13 +199,13 @@ class Graph:
 
 
 def source(tensor: keras.KerasTensor) -> Any:
-    """The node that puts out a tensor: one call of a layer or an operation."""
+    """The node whose output is `tensor`: one call of a layer or an operation."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]
 
 
 def _bind(pattern: dict[str, Part], name: str, tensor: keras.KerasTensor, bound: dict) -> Iterator:
-    """Each way to add to `bound`, role -> node, so that what is called `name` is `tensor`."""
+    """Yield each extension of `bound`, a dict from roles to nodes, in which `name` is `tensor`."""
     role, _, position = name.partition(":")
     if role == INPUT:
         if bound.get(INPUT, tensor)._keras_history == tensor._keras_history:

@@ -1,6 +1,7 @@
-"""Several machines that train one net: who takes part, and what becomes of the others if one dies.
+"""Several machines that train one net: their addresses, and the error if one of them dies.
 
-Imports neither Keras nor JAX: a process can only be forked safely before they start threads.
+This module imports neither Keras nor JAX. Both start threads, and a process with threads cannot be
+forked safely.
 """
 
 import ctypes
@@ -17,13 +18,21 @@ LOST = (
     "Another host died, did not come or stopped answering; start all of them again, with --resume "
     "RUN if an epoch was complete."
 )
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
 PREFIX = "KERAS_DISTRIBUTION_"
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The `host:port` of every machine, the first of which coordinates, and which one this is."""
+    """The machines that train one net.
+
+    Args:
+        addresses: the HOST:PORT of every machine. The first machine coordinates the others.
+        index: the index of this machine in `addresses`.
+
+    Raises:
+        InputError: an address is not HOST:PORT or occurs twice, or the index is out of range.
+    """
 
     addresses: tuple[str, ...]
     index: int
@@ -32,7 +41,7 @@ class Hosts:
         for address in self.addresses:
             host, _, port = address.rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-                raise InputError(f"{address!r} among the hosts is no HOST:PORT.")
+                raise InputError(f"{address!r} among the hosts is not HOST:PORT.")
         if len(set(self.addresses)) < len(self.addresses):
             raise InputError("Two of the hosts have the same HOST:PORT; each has its own.")
         if not 0 <= self.index < len(self.addresses):
@@ -43,10 +52,17 @@ class Hosts:
 
 
 def get(addresses: str | None, index: int | None) -> Hosts | None:
-    """The hosts as given by the flags, or else by Keras' environment variables; None: this alone.
+    """The hosts that the flags give, or else Keras' environment variables.
+
+    Args:
+        addresses: the value of --hosts, if it is given.
+        index: the value of --host-index, if it is given.
+
+    Returns:
+        The hosts, or None for a training on this machine only.
 
     Raises:
-        InputError: they are incomplete or make no sense.
+        InputError: a flag or a variable is missing or wrong.
     """
     if index is not None and addresses is None:
         raise InputError("--host-index needs --hosts HOST:PORT,HOST:PORT.")
@@ -54,7 +70,9 @@ def get(addresses: str | None, index: int | None) -> Hosts | None:
     if given is None:
         return None
     if addresses is not None and index is None:
-        raise InputError("--hosts needs --host-index, from 0 up, another on every host.")
+        raise InputError(
+            "--hosts needs --host-index: 0 on the first host, 1 on the second, and so on."
+        )
     if index is None:
         name = f"{PREFIX}PROCESS_ID"
         text = os.environ.get(name, "")
@@ -65,18 +83,18 @@ def get(addresses: str | None, index: int | None) -> Hosts | None:
 
 
 def supervise(main: Callable[[], None], run: Callable[[Callable[[], None]], None]) -> None:
-    """Call `run(main)` in a child process, and end as the child ends.
+    """Call `run(main)` in a child process, and exit with the status of the child.
 
-    JAX aborts its process, with pages of stack, when another host is gone; the parent process says
-    so in one sentence. Without `os.fork`, as on Windows, `main` runs in this process, and the pages
-    are shown.
+    When another host is lost, JAX aborts the process and prints long stack traces. The parent
+    process replaces them by one sentence. On Windows, which has no `os.fork`, `main` runs in this
+    process, and JAX prints its stack traces.
 
     Args:
-        main: what the host does.
-        run: calls its argument, and turns bad input into a sentence and an exit status.
+        main: the work of this host.
+        run: a function that calls its argument, and that prints an `InputError` and exits with 2.
 
     Raises:
-        InputError: another host is gone.
+        InputError: another host is lost.
     """
     if not hasattr(os, "fork"):
         main()
@@ -85,12 +103,12 @@ def supervise(main: Callable[[], None], run: Callable[[Callable[[], None]], None
         child = os.fork()
         if not child:
             if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever kills one, both
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the child dies with it
             os.dup2(errors.fileno(), 2)
             _run_child(main, run)
         try:
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        except KeyboardInterrupt:  # the child got it, too
+        except KeyboardInterrupt:  # the child got the signal too
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         errors.seek(0)
         said = errors.read()
@@ -102,7 +120,7 @@ def supervise(main: Callable[[], None], run: Callable[[Callable[[], None]], None
 
 
 def _run_child(main: Callable[[], None], run: Callable[[Callable[[], None]], None]) -> None:
-    """Call `run(main)` and exit; after a failure, without JAX's wait for the other hosts."""
+    """Call `run(main)` and exit. After a failure, exit without JAX's wait for the other hosts."""
     try:
         run(main)
     except SystemExit as end:

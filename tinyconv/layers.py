@@ -1,6 +1,6 @@
-"""The layers that stock Keras cannot express.
+"""Custom layers for what stock Keras cannot express.
 
-Keras knows them once this module is imported: `import tinyconv.layers`, then `load_model`.
+Import this module before `keras.models.load_model`: the import registers the layers with Keras.
 """
 
 import math
@@ -12,19 +12,22 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="tinyconv")
 class StandardizedConv2D(keras.layers.Conv2D):
-    """A 2D convolution by a kernel that is standardized on every call.
+    """A 2D convolution with scaled weight standardization.
 
-    What convolves is `gain * (kernel - mean) / sqrt(variance + epsilon) / sqrt(fan_in)`, with mean
-    and variance over the `fan_in` weights of each filter: activations keep their size without any
-    normalization of their own. Paper: https://arxiv.org/abs/2101.08692, in timm's order of
-    operations, where the factor that makes up for a non-linearity is a part of the gain.
+    The kernel of the convolution is
+    `scale * gain * (kernel - mean) / sqrt(variance + epsilon) / sqrt(fan_in)`, with the mean and
+    the variance of the `fan_in` weights of each filter. The scale of the activations then stays
+    constant without normalization layers. Paper: https://arxiv.org/abs/2101.08692. The order of
+    operations is that of timm.
+
+    Input and output have the shapes of `keras.layers.Conv2D`. The weights are `kernel`, `bias` and
+    `gain`, which has the shape (filters,).
 
     Args:
-        *args, **kwargs: as for `keras.layers.Conv2D`. Shapes are the same, too; besides `kernel`
-            and `bias` there is a weight `gain` of shape (filters,).
-        scale: a constant factor of the gain.
-        epsilon: keeps the variance from zero.
-        gain_initializer: how the gain starts.
+        *args, **kwargs: as for `keras.layers.Conv2D`.
+        scale: a constant factor that compensates the non-linearity before the convolution.
+        epsilon: a small number that is added to the variance.
+        gain_initializer: the initializer of the gain.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the outputs of a model are, judged on a few images: logits, or probabilities."""
+"""Whether the outputs of a model are logits or probabilities, found with a few images."""
 
 from pathlib import Path
 
@@ -8,24 +8,28 @@ import numpy as np
 from tinyconv.errors import InputError
 from tinyconv.graph import source
 
-SLACK = {"float32": 1e-3, "float64": 1e-3}  # how far from one probabilities may sum
+SLACK = {"float32": 1e-3, "float64": 1e-3}  # allowed difference of the sum of probabilities from 1
 SLACK_16_BITS = 1e-2
 
 
 def are_probabilities(model: keras.Model, file: Path) -> bool:
-    """Whether `model`, from `file`, puts out probabilities: non-negative, with a sum of one.
+    """Whether the outputs of `model` are probabilities: non-negative, with a sum of 1.
 
-    The outputs of eight images decide, which no layer's name can hide. Only a linear Dense layer
-    at the end is taken for logits whatever it puts out, because nothing bounds its outputs.
+    The outputs for eight images decide. The outputs of a linear Dense layer at the end are always
+    logits, because they are unbounded.
+
+    Args:
+        model: a functional model from images of one size to a row of numbers for each.
+        file: the file of the model, for messages.
 
     Raises:
-        InputError: the outputs are NaN, a single number, or independent of each other as those of
-            sigmoids; or the model cannot be run.
+        InputError: the outputs are NaN, a single number or independent sigmoids; or the model
+            cannot be run.
     """
     try:
         outputs = model.predict_on_batch(images(*model.input_shape[1:3]))
         rows = np.asarray(outputs, np.float32)
-    except Exception as error:  # whatever the layers of somebody's model raise
+    except Exception as error:  # custom layers raise errors of any type
         raise InputError(f"{file} opens, but cannot be run on a batch of images.") from error
     rows = rows[~np.isnan(rows).any(axis=1)]
     if not len(rows):
@@ -49,9 +53,9 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
 
 
 def images(height: int, width: int) -> np.ndarray:
-    """Eight images (8, height, width, 3) in 0..255 that have as little as possible in common.
+    """Eight dissimilar images (8, height, width, 3) in float32, in 0..255.
 
-    The two that are nearly black keep models that expect 0..1 from saturating.
+    Two images are nearly black. They do not saturate a model that expects images in 0..1.
     """
     rng = np.random.default_rng(0)
     noise = rng.uniform(size=(height, width, 3))

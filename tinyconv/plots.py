@@ -1,4 +1,4 @@
-"""Pictures of a run, for people."""
+"""Pictures of a run: curves and confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ INK, GRID = "#24292f", "#e6e8eb"
 
 
 def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]:
-    """A figure of `columns` axes in the house's style, sizes in inches."""
+    """Make a figure with `columns` axes side by side. `width` and `height` are in inches."""
     picture = Figure(figsize=(width, height), layout="constrained")
     axes = picture.subplots(1, columns, squeeze=False)[0]
     for ax in axes:
@@ -29,13 +29,25 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]
 
 
 def save(picture: Figure, path: Path, description: str = "") -> None:
-    """Write a PNG, with `description` among its metadata."""
+    """Write a figure as a PNG with `description` in its metadata.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     with replacing(path) as partial:
         picture.savefig(partial, dpi=150, metadata={"Description": description})
 
 
 def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percent: bool) -> None:
-    """One metric over the epochs, in training and on `validation`, each line named at its end."""
+    """Draw one metric over the epochs, in training and in validation.
+
+    Args:
+        ax: the axes to draw on.
+        history: a dict of metrics for each epoch.
+        key: the name of the metric. `val_` and this name give the metric in validation.
+        validation: the name of the images to validate on, for the legend.
+        as_percent: whether the metric is a share that is drawn in percent.
+    """
     epochs = [row["epoch"] for row in history]
     scale = 100 if as_percent else 1
     marker = "o" if len(epochs) < 15 else None
@@ -52,7 +64,7 @@ def draw_curve(ax, history: Sequence[dict], key: str, validation: str, as_percen
 
 
 def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> None:
-    """Accuracy and loss over the epochs, side by side."""
+    """Draw accuracy and loss over the epochs, and write a PNG to `path`."""
     _, title, families = drawable((), title)
     weight = "bold" if families == rcParams["font.family"] else "normal"
     with rc_context({"font.family": families}):
@@ -64,7 +76,14 @@ def curves(history: Sequence[dict], validation: str, title: str, path: Path) -> 
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
-    """What each class was taken for, in percent of the class: rows true, columns predicted."""
+    """Draw a confusion matrix in percent of each true class, and write a PNG to `path`.
+
+    Args:
+        matrix: counts (classes, classes), with a row per true class.
+        class_names: the names of the classes.
+        title: the title of the picture.
+        path: the PNG to write.
+    """
     class_names, title, families = drawable(class_names, title)
     with rc_context({"font.family": families}):
         picture = _confusion(matrix, class_names, title)
@@ -84,7 +103,7 @@ def _confusion(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Fi
     ax.set_ylabel("true")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    many = count > 30  # then only what is often confused gets its number
+    many = count > 30  # then only large shares are printed as numbers
     for (row, column), value in np.ndenumerate(share):
         if value >= (5 if many else 0.5):
             color = "white" if value > 40 else INK

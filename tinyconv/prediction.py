@@ -1,4 +1,4 @@
-"""What a model says about image files: found, read, asked and shown, a batch at a time."""
+"""Predictions of a model for image files, computed batch by batch."""
 
 import glob
 import os
@@ -19,11 +19,12 @@ BAR = 30
 
 
 def image_files(names: Iterable[str]) -> list[Path]:
-    """The image files that `names` stand for: files, folders with all below them, and globs.
+    """Find the image files that `names` stand for.
 
-    The longest leading part of a name that exists is taken literally; the rest is a glob. A file
-    that is named is taken whatever its ending. A file that does not exist is kept, so that reading
-    it reports the error and the other files are still read.
+    A name is a file, a folder or a glob. A folder stands for all image files in it and its
+    subfolders. The longest leading part of a name that exists is taken literally. The rest is a
+    glob. A named file may have any ending. The result also has the names that do not exist: the
+    attempt to read such a file gives its error, and the other files are still read.
 
     Raises:
         InputError: a name is empty.
@@ -49,10 +50,14 @@ def _matches(path: Path) -> list[Path]:
 def answers(
     model: keras.Model, files: Sequence[Path], probabilities: bool = False
 ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
-    """Each file with its probabilities (classes,), or with the error that kept it from having any.
+    """Yield each file with its probabilities (classes,), or with its error.
 
-    The outputs of `model` are logits, or already `probabilities`. Files are read a batch at a time,
-    as the answers are asked for; their order is kept.
+    The files are read in batches, when the caller asks for their results.
+
+    Args:
+        model: the model.
+        files: the image files.
+        probabilities: whether the outputs of the model are probabilities rather than logits.
     """
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
@@ -75,7 +80,14 @@ def records(
     class_names: Sequence[str],
     probabilities: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """For each file a dict for JSON: `image`, and `top`, its likeliest classes, or `error`."""
+    """Yield a dict for JSON for each file: `image` and either `top` or `error`.
+
+    Args:
+        model: the model.
+        files: the image files.
+        class_names: the names of the outputs of the model.
+        probabilities: as for `answers`.
+    """
     for file, answer in answers(model, files, probabilities):
         record: dict[str, Any] = {"image": data.text(file)}
         if isinstance(answer, InputError):
@@ -96,7 +108,7 @@ def _read(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
 
 
 def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The five likeliest classes, the likeliest first, for JSON."""
+    """The five most probable classes in order of their probability, as dicts for JSON."""
     order = np.argsort(-probabilities, kind="stable")[:TOP]
     return [
         {"class": class_names[i], "index": int(i), "probability": float(probabilities[i])}
@@ -105,7 +117,7 @@ def best(probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str
 
 
 def text(record: dict[str, Any]) -> str:
-    """A record of a file and its likeliest classes, with bars, for a terminal."""
+    """A record with `top` as text for a terminal, with a bar for each class."""
     top = record["top"]
     width = max(len(entry["class"]) for entry in top)
     lines = [
@@ -116,7 +128,10 @@ def text(record: dict[str, Any]) -> str:
 
 
 def bar(share: float) -> str:
-    """A bar for a share of 0 to 1, by eighths of a character where the terminal has them."""
+    """A bar of characters for a share in 0..1.
+
+    The bar has a resolution of an eighth of a character if stdout can encode block characters.
+    """
     if not terminal.shows("█▏"):
         return "#" * round(BAR * share)
     eighths = round(8 * BAR * share)

@@ -1,4 +1,4 @@
-"""How nets are trained: every recipe, with its source and what it is known to reach."""
+"""Training recipes: the settings of a training, with their source and the expected accuracy."""
 
 import math
 from collections.abc import Callable
@@ -31,20 +31,32 @@ OPTIONAL = ("final_learning_rate", "ema", "dropout")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything about a training that is not the net or the data.
+    """The settings of a training, apart from the net and the data.
 
-    The learning rate is constant, or, with `final_learning_rate`, climbs linearly from
-    `initial_learning_rate` over the share `warmup` of all steps and falls along a cosine. `sgd` has
-    Nesterov's momentum of 0.9 and weight decay within the gradient; `adamw` decouples it; `muon`
-    is Keras' for the kernels of dense layers but the head, and `adamw` for all other weights;
-    `muon_conv` is Muon for the kernels of convolutions, too.
-    `augment` names entries of `tinyconv.augment.AUGMENTATIONS`, and `mixup` is the largest share of
-    another image; they are applied if `always_augment`, or when asked for. With `ema` the model is
-    the exponential moving average of the weights, with that momentum. `dropout` stands for the rate
-    that the net's own dropout layers have.
+    Args:
+        name: the name of the recipe.
+        source: where the recipe is from.
+        expected: the accuracy that the recipe is known to reach.
+        epochs: the default number of epochs.
+        batch_size: the default number of images per step.
+        optimizer: "adam", "adamw", "sgd" with Nesterov momentum 0.9 and weight decay in the
+            gradient, or "muon" with AdamW for the head and all weights but dense kernels.
+            "muon_conv" is "muon" for the kernels of convolutions, too.
+        learning_rate: the constant or the largest learning rate.
+        augment: names in `tinyconv.augment.AUGMENTATIONS`, in the order of their application.
+        always_augment: whether training images are augmented by default.
+        initial_learning_rate: the learning rate at the start of the warmup.
+        final_learning_rate: the learning rate at the end of a cosine decay. Default: the learning
+            rate is constant, without warmup.
+        warmup: the share of all steps with a linear warmup.
+        weight_decay: the weight decay.
+        ema: the momentum of the exponential moving average of the weights. Default: no average.
+        mixup: the largest share of the other image in mixup, a part of the augmentation.
+        dropout: the rate of the net's dropout layers. Default: as in the net.
+        drop_remainder: whether a last partial batch is left out.
 
     Raises:
-        InputError: no optimizer has that name, or a number is out of its range.
+        InputError: the optimizer is unknown, or a number is out of its range.
     """
 
     name: str
@@ -232,10 +244,10 @@ RECIPES = {
 
 
 def get(name: str) -> Recipe:
-    """The recipe called `name`.
+    """Get a recipe by its name.
 
     Raises:
-        InputError: there is no such recipe; the sentence names the nearest.
+        InputError: no recipe has that name. The message suggests the most similar name.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)
@@ -243,7 +255,7 @@ def get(name: str) -> Recipe:
 
 
 def default(model: str, data: str) -> Recipe:
-    """The recipe for a net by name, or for a trained `.keras` file, unless another is named."""
+    """The default recipe for `model`, a net by name or a `.keras` file, and for `data`."""
     if model.endswith(".keras"):
         return get("finetune")
     net = registry.get(model)

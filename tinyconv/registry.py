@@ -1,4 +1,4 @@
-"""Which nets there are, and what is known of each without building it."""
+"""The table of all nets: facts that are known without building a net."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from tinyconv.errors import unknown
 class Accuracy:
     """A top-1 accuracy that the source of a net reports.
 
-    It is the share, in percent, of the test images of `data` that a trained net gets right:
-    "cifar10", "cifar100", or "imagenet" for the validation images of ImageNet-1k. The images have
-    `size` x `size` pixels. `epochs` is the length of the training, if the source tells it.
+    Args:
+        data: the images: "cifar10" and "cifar100" are test images, and "imagenet" is the validation
+            images of ImageNet-1k.
+        percent: the accuracy in percent.
+        size: height and width of the images in pixels.
+        epochs: the length of the training, if the source reports it.
     """
 
     data: str
@@ -29,15 +32,24 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Net:
-    """What is known of a net, for its default number of classes and input shape.
+    """The facts about a net, for its default number of classes and input shape.
 
-    `family` is the module under `tinyconv.nets` whose function `name` builds the net.
-    `parameters` and `macs` (multiply-adds of one image, convolutions and matrix products by
-    their weights alone) are exact; `recipe` names an entry of `tinyconv.recipes.RECIPES`.
-    `source` is the address of the original, `licence` is the licence there, and `published` are
-    the accuracies that it reports.
-    Height and width of an image are at least `smallest`, and multiples of `multiple`. Published
-    weights expect images resized by `interpolation` to `input_shape` / `crop`, and then cropped.
+    Args:
+        name: the name of the net, and of the function that builds it.
+        family: the module in `tinyconv.nets` that has this function.
+        parameters: the exact number of trainable parameters.
+        macs: the exact number of multiply-adds for one image, in convolutions and dense layers.
+        recipe: an entry of `tinyconv.recipes.RECIPES`.
+        source: the address of the original.
+        licence: the licence of the original.
+        published: the accuracies that the source reports.
+        num_classes: the default number of classes.
+        input_shape: the default (height, width, 3) of an image.
+        smallest: the smallest height and width of an image in pixels.
+        multiple: height and width must be multiples of this number.
+        interpolation: the interpolation of the resizing that the published weights expect.
+        crop: the published weights expect images that are resized to `input_shape` / `crop`, and
+            then cropped to `input_shape`.
     """
 
     name: str
@@ -56,15 +68,15 @@ class Net:
     crop: float = 1.0
 
     def accuracies(self, data: str) -> list[Accuracy]:
-        """Those of `published` that are for `data`."""
+        """The published accuracies on `data`."""
         return [accuracy for accuracy in self.published if accuracy.data == data]
 
     def module(self) -> ModuleType:
-        """The module that builds the net, which imports Keras."""
+        """Import the module that builds the net, and with it Keras."""
         return importlib.import_module(f"tinyconv.nets.{self.family}")
 
     def preparation(self) -> str:
-        """How the source prepares an image for its weights, in a sentence."""
+        """A sentence on the preparation of images that the published weights expect."""
         height, width, _ = self.input_shape
         steps = f"resized to {int(height / self.crop)} ({self.interpolation}), cropped"
         return (
@@ -167,10 +179,10 @@ def list_models(pattern: str = "*") -> list[str]:
     """List the names of the nets.
 
     Args:
-        pattern: a pattern of names, as in a shell.
+        pattern: a shell-style pattern, such as "resnet*". Default: all nets.
 
     Returns:
-        The names that match, sorted.
+        The matching names in alphabetical order.
 
     Example:
 
@@ -182,10 +194,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get(name: str) -> Net:
-    """The entry of the net called `name`.
+    """Get the facts about a net by its name.
 
     Raises:
-        InputError: there is no such net; the sentence names the nearest.
+        InputError: no net has that name. The message suggests the most similar name.
     """
     if name not in NETS:
         raise unknown("net", name, NETS)

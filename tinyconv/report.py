@@ -1,4 +1,4 @@
-"""How good a net is: losses, accuracies, the report class by class, the size of the net."""
+"""Evaluation of a net, its number of parameters, and its number of multiply-adds."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from tinyconv.table import table
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a net answered to a split: logits (N, classes) beside labels (N,).
+    """The outputs of a net for a split, and metrics of them.
 
-    The `logits` of a net that ends in a softmax are `probabilities`.
+    Args:
+        logits: the outputs of the net, (N, classes).
+        labels: the labels, (N,).
+        probabilities: whether `logits` holds probabilities, as of a net that ends in a softmax.
     """
 
     logits: np.ndarray
@@ -25,6 +28,7 @@ class Evaluation:
 
     @property
     def predictions(self) -> np.ndarray:
+        """The most probable class of each image, (N,)."""
         return self.logits.argmax(axis=-1)
 
     @property
@@ -37,15 +41,17 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
+        """The share of images, 0 to 1, whose most probable class is right."""
         return float((self.predictions == self.labels).mean())
 
     @property
     def top5(self) -> float:
-        """The share of images whose class is among the five largest logits."""
+        """The share of images, 0 to 1, whose class has one of the five largest logits."""
         best = np.argsort(-self.logits, axis=-1, kind="stable")[:, :5]
         return float((best == self.labels[:, None]).any(axis=-1).mean())
 
     def figures(self) -> dict[str, float | int]:
+        """The number of images, the loss, and the accuracies and the error as shares."""
         return {
             "images": len(self.labels),
             "loss": self.loss,
@@ -55,7 +61,7 @@ class Evaluation:
         }
 
     def text(self, class_names: tuple[str, ...]) -> str:
-        """All of it for a terminal."""
+        """All metrics as text for a terminal."""
         right = int((self.predictions == self.labels).sum())
         head = (
             f"{right:,} of {len(self.labels):,} images right: accuracy {self.accuracy:.2%}, "
@@ -64,7 +70,7 @@ class Evaluation:
         return f"{head}\n\n{self.by_class(class_names)}"
 
     def by_class(self, class_names: tuple[str, ...], as_dict: bool = False) -> Any:
-        """scikit-learn's classification report, as text to three decimals or as a dict."""
+        """scikit-learn's classification report, as text with three decimals or as a dict."""
         from sklearn.metrics import classification_report
 
         return classification_report(
@@ -78,7 +84,7 @@ class Evaluation:
         )
 
     def confusion(self, classes: int) -> np.ndarray:
-        """(classes, classes) counts: a row per true class, a column per predicted one."""
+        """The confusion matrix: counts (classes, classes), with a row per true class."""
         from sklearn.metrics import confusion_matrix
 
         return confusion_matrix(self.labels, self.predictions, labels=range(classes))
@@ -91,9 +97,17 @@ def evaluate(
     bar: bool = True,
     probabilities: bool = False,
 ) -> Evaluation:
-    """Ask `model` about every image of `split`, with a progress bar in a terminal if `bar`.
+    """Evaluate a model on every image of a split.
 
-    The outputs of `model` are logits, or already `probabilities`.
+    Args:
+        model: the model.
+        split: the images and labels.
+        batch_size: images per batch.
+        bar: whether to show a progress bar if stdout is a terminal.
+        probabilities: whether the outputs of the model are probabilities rather than logits.
+
+    Returns:
+        The outputs and the labels.
     """
     verbose = int(bar and terminal.bars())
     logits = model.predict(Batches(split, batch_size), verbose=verbose)
@@ -101,17 +115,20 @@ def evaluate(
 
 
 def parameters(model: keras.layers.Layer) -> int:
-    """How many numbers training changes; a batch norm's running statistics are none of them."""
+    """The number of parameters of `model`, without the moving statistics of batch norms."""
     statistics = ("moving_mean", "moving_variance")
     return sum(math.prod(w.shape) for w in model.weights if w.name not in statistics)
 
 
 def layer_macs(layer: keras.layers.Layer) -> int:
-    """Multiply-adds of one layer for one image: convolutions and matrix products, by weights alone.
+    """The multiply-adds of one layer for one image.
 
-    Biases, normalizations and activations are left out, and so are per-channel scales, written
-    here as 1x1 depthwise convolutions, learned tokens, written as an `EinsumDense` of the number
-    1, and attention's products of queries, keys and values, none of which is a weight.
+    Only the products with the kernels of convolutions and dense layers count. These do not count:
+
+    - biases, normalizations and activations;
+    - per-channel scales, which are 1x1 depthwise convolutions;
+    - learned tokens, which are `EinsumDense` layers;
+    - the products of queries, keys and values in attention.
     """
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         if layer.kernel_size == (1, 1) and layer.depth_multiplier == 1:
@@ -122,12 +139,12 @@ def layer_macs(layer: keras.layers.Layer) -> int:
 
 
 def macs(model: keras.Model) -> int:
-    """Multiply-adds of `model` for one image, as `layer_macs` counts them."""
+    """The multiply-adds of `model` for one image, as `layer_macs` counts them."""
     return sum(map(layer_macs, model.layers))
 
 
 def summary(model: keras.Model) -> str:
-    """The layers of `model` as a table: shapes, parameters and their share, multiply-adds."""
+    """A table of the layers of `model`: type, shapes, parameters and multiply-adds."""
 
     def shape(tensor: Any) -> str:
         one = tensor[0] if isinstance(tensor, list) else tensor

@@ -1,8 +1,8 @@
-"""`.keras` files: written as every release of Keras from 3.4 on opens them, and opened.
+"""Saving and loading of `.keras` files.
 
-`keras.Model.save` stores every argument of every layer. A reader of an older release refuses an
-argument that it does not know, even one whose value changes nothing. `save_model` leaves such
-arguments out; the reader's own default has the same effect.
+Every release of Keras from 3.4 on can load the files. `keras.Model.save` stores every argument of
+every layer, and an older release refuses an unknown argument even if its value has no effect.
+`save_model` leaves such arguments out. The default of the older release has the same effect.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from tinyconv.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-# Arguments that are younger than Keras 3.4, with the value at which they have no effect.
+# Arguments that Keras added since 3.4, with the values that have no effect.
 YOUNG = {
     "optional": False,  # InputLayer, 3.4
     "ragged": False,  # InputLayer, 3.9
-    "renorm": False,  # BatchNormalization, 3.15; so is the next
+    "renorm": False,  # BatchNormalization, 3.15, as the next argument
     "renorm_momentum": 0.99,
     "rms_scaling": False,  # LayerNormalization until 3.10, and again from 3.15 on
 }
-OPERATIONS = "keras.src.ops"  # the module of `ops.split` and its like
+OPERATIONS = "keras.src.ops"  # the module of operations such as `ops.split`
 NUMBER = re.compile(r"_\d+$")
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write `model` to the `.keras` file `path`, whole or not at all.
+    """Save `model` to the `.keras` file `path`.
 
-    Weights and architecture are those that `model.save(path)` stores. Layers that are not Keras'
-    own are stored as they are.
+    The weights and the architecture are those that `model.save(path)` stores. The arguments of
+    custom layers are all stored.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written. An existing file is then unchanged.
     """
     with replacing(path) as partial:
         model.save(partial)
@@ -56,7 +56,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def _stems(stored: Any) -> Iterator[str]:
-    """The names of all layers that are no operations, without the number at their end."""
+    """The names of all layers but operations, without the number at the end."""
     if isinstance(stored, dict):
         config, module = stored.get("config"), str(stored.get("module"))
         if isinstance(config, dict) and not module.startswith(OPERATIONS):
@@ -67,7 +67,7 @@ def _stems(stored: Any) -> Iterator[str]:
 
 
 def _portable(stored: Any, stems: set[str]) -> Any:
-    """The stored form of a model, a layer or a value, without what older releases refuse."""
+    """The configuration of a model, a layer or a value without arguments that are too new."""
     if isinstance(stored, list):
         return [_portable(item, stems) for item in stored]
     if not isinstance(stored, dict):
@@ -82,8 +82,8 @@ def _portable(stored: Any, stems: set[str]) -> Any:
     defaults = _defaults(module, name)
     unknown = {k for k, v in config.items() if v is None and defaults.get(k, ...) is None}
     unknown |= {k for k, v in config.items() if k in YOUNG and YOUNG[k] == v}
-    # Before 3.11 no operation such as `ops.split` had a name; its node has it, too. A reader makes
-    # up another, which must be none of a layer.
+    # Before Keras 3.11, operations such as `ops.split` had no argument `name`. An older release
+    # makes up a name, which must not be that of a layer.
     if module.startswith(OPERATIONS) and NUMBER.sub("", str(config.get("name"))) not in stems:
         unknown.add("name")
     stored["config"] = {k: v for k, v in config.items() if k not in unknown}
@@ -91,17 +91,17 @@ def _portable(stored: Any, stems: set[str]) -> Any:
 
 
 def _defaults(module: str, name: str) -> dict[str, Any]:
-    """The default of every argument of a class, its base classes' too."""
+    """The default of every argument of a class and its base classes."""
     kinds = getattr(importlib.import_module(module), name).__mro__
     signatures = [inspect.signature(kind.__init__) for kind in kinds if "__init__" in vars(kind)]
     return {k: p.default for s in reversed(signatures) for k, p in s.parameters.items()}
 
 
 def check_floatx() -> None:
-    """Make sure that Keras computes in float32 where nothing else is asked for.
+    """Check that Keras computes in float32 by default.
 
     Raises:
-        InputError: its `floatx` is another.
+        InputError: Keras' `floatx` is not "float32".
     """
     import keras
 
@@ -113,19 +113,22 @@ def check_floatx() -> None:
 
 
 def load_model(path: Path) -> keras.Model:
-    """Load a model, of this package or not, from a `.keras` file.
+    """Load a model from a `.keras` file. The model need not be a net of tinyconv.
 
-    What its outputs mean is left open: `tinyconv.trained.open_model` finds out.
+    Its outputs may be logits or probabilities. `tinyconv.trained.open_model` tells which.
+
+    Returns:
+        A functional model from one tensor (batch, height, width, 3) to one tensor (batch, classes).
 
     Raises:
-        InputError: the file is not there, or is not a model from images of one size to a row of
-            numbers for each.
+        InputError: the file does not exist, cannot be loaded, or has a model with other inputs or
+            outputs.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     import keras
 
-    import tinyconv.layers  # noqa: F401  Keras then knows them by name
+    import tinyconv.layers  # noqa: F401  registers the custom layers
 
     check_floatx()
     try:
@@ -142,12 +145,12 @@ def load_model(path: Path) -> keras.Model:
     ends = (getattr(model, end, None) for end in ("input", "output"))
     if all(isinstance(end, keras.KerasTensor) for end in ends):
         return model
-    # A Sequential, or a model of lists of one: as a functional model from a tensor to a tensor.
+    # A Sequential, or a model with its input or output in a list, becomes a functional model.
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def _misfit(model: keras.Model) -> str | None:
-    """Why `model` cannot be asked about RGB images of one size, if it cannot."""
+    """Why `model` does not map RGB images of one size to classes; None if it does."""
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         return "it has no inputs and outputs of known shape; make it a functional model"

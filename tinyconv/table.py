@@ -1,10 +1,10 @@
-"""Rows of figures for a terminal."""
+"""Tables as text for a terminal."""
 
 from collections.abc import Sequence
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of cells as text: the first column to the left, the others to the right."""
+    """Rows of cells as aligned text: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

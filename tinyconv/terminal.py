@@ -1,4 +1,4 @@
-"""The streams of a command line: every name can be written, and files get no progress bars."""
+"""The standard streams of a command: encoding, progress bars, and TensorFlow's messages."""
 
 import importlib.abc
 import io
@@ -13,9 +13,9 @@ from types import ModuleType
 from typing import Any
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-QUIET = "3"  # fatal messages alone
+QUIET = "3"  # only fatal messages
 RELEASE = b"\0"
-PATIENCE = 5  # seconds that are waited for what was held back to be written
+PATIENCE = 5  # seconds to wait for the process that writes the held-back text
 KEEPER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -23,7 +23,11 @@ said = sys.stdin.buffer.read()
 if not said.endswith(b"\\0"):
     sys.stderr.buffer.write(said)
 """
-GPU_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # the last in Windows' own Linux
+GPU_FILES = (
+    "/dev/nvidia0",
+    "/dev/nvidiactl",
+    "/dev/dxg",
+)  # the last is for Windows Subsystem for Linux
 NO_GPU = (
     "warning: this machine has an NVIDIA GPU, but TensorFlow does not find it and runs on the CPU; "
     f"{LOG_LEVEL}=0 shows TensorFlow's reasons.\n"
@@ -33,9 +37,9 @@ NO_GPU = (
 def prepare() -> None:
     """Prepare the streams of this process for a command.
 
-    Characters that a stream cannot encode are written as escapes. tqdm draws no bars where stderr
-    is no terminal. What TensorFlow writes while it is imported is held back, unless the user has
-    chosen a log level.
+    Characters that a stream cannot encode are written as escapes. tqdm draws no progress bars if
+    stderr is not a terminal. Messages that TensorFlow writes during its import are held back,
+    unless the user has set a log level.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -58,7 +62,7 @@ def shows(text: str) -> bool:
 
 
 def bars() -> bool:
-    """Whether stdout is a terminal that shows the characters of Keras' progress bars."""
+    """Whether stdout is a terminal that can show Keras' progress bars."""
     return sys.stdout.isatty() and shows("━")
 
 
@@ -66,8 +70,9 @@ def bars() -> bool:
 def held_back() -> Iterator[Callable[[], None]]:
     """Hold back what code outside Python writes to file descriptor 2.
 
-    The block gets a function that asks for the text to be shown at the end. The text is also shown
-    if the block raises or the process dies. Python's own `sys.stderr` is not held back.
+    The context manager yields a function. If the block calls the function, the text is written at
+    the end of the block. The text is also written if the block raises an error or the process dies.
+    Text that Python writes to `sys.stderr` is not held back.
     """
     try:
         real = os.dup(2)
@@ -81,7 +86,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     ends = [RELEASE]
     before = sys.stderr
     if _is_stderr(before):
-        # A logger may keep this stream, so that it stays open.
+        # The stream is never closed, because a logger may keep it.
         sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
     os.dup2(keeper.stdin.fileno(), 2)
     try:
@@ -94,7 +99,7 @@ def held_back() -> Iterator[Callable[[], None]]:
         sys.stderr = before
         keeper.stdin.write(b"".join(ends))
         keeper.stdin.close()
-        with suppress(subprocess.TimeoutExpired):  # a process that lives on holds the pipe, too
+        with suppress(subprocess.TimeoutExpired):  # a child process may hold the pipe open
             keeper.wait(PATIENCE)
 
 
@@ -102,12 +107,12 @@ def _is_stderr(stream: Any) -> bool:
     """Whether a stream writes to file descriptor 2."""
     try:
         return isinstance(stream, io.TextIOWrapper) and stream.fileno() == 2
-    except (OSError, ValueError):  # it has no file, or is closed
+    except (OSError, ValueError):  # the stream has no file, or is closed
         return False
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Holds back what TensorFlow writes while it is imported and looks for devices."""
+    """Holds back the messages of TensorFlow during its import and its search for devices."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         if name != "tensorflow":
@@ -130,6 +135,6 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _has_gpu() -> bool:
-    """Whether there is a GPU that the user has not hidden from TensorFlow."""
+    """Whether the machine has an NVIDIA GPU that the user has not hidden from TensorFlow."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     return not hidden and any(Path(file).exists() for file in GPU_FILES)

@@ -1,4 +1,4 @@
-"""Trained models: those that ship with the package, and those in run folders."""
+"""Trained models that ship with the package or are in run folders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model and what is known of it.
+    """A trained model with the facts that its report gives.
 
-    `class_names` are those of its outputs, or None if nothing beside the model says what they are.
-    `data` and `data_range` are those it was trained on, as for `tinyconv.data.load`, if they are
-    known; `data` may be a path that no longer exists. `probabilities` says whether its outputs are
-    probabilities rather than logits.
+    Args:
+        model: the model.
+        class_names: the names of its outputs, or None if no report names them.
+        data: the data that the model was trained on, as for `tinyconv.data.load`, or None if they
+            are not known. A path may no longer exist.
+        data_range: the data range of the training, as for `tinyconv.data.load`.
+        probabilities: whether the outputs are probabilities rather than logits.
     """
 
     model: keras.Model
@@ -34,13 +37,13 @@ class Trained:
 
 
 def folder() -> Path:
-    """Where the models are that ship: in the package of a wheel, or beside it in a checkout."""
+    """The folder of the models that ship: in an installed package, or beside it in a checkout."""
     inside = Path(__file__).parent / "models"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "models"
 
 
 def shipped() -> dict[str, str]:
-    """The nets that ship trained, and the sha256 of each `NAME/model.keras` in `folder()`."""
+    """A dict from each net that ships trained to the sha256 of `NAME/model.keras`."""
     sums = folder() / "SHA256SUMS"
     if not sums.is_file():
         return {}
@@ -49,15 +52,15 @@ def shipped() -> dict[str, str]:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file in hexadecimal."""
+    """The SHA-256 digest of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def path(name: str) -> Path:
-    """The file of the model that ships for the net called `name`.
+    """The path of the trained model that ships for the net called `name`.
 
     Raises:
-        InputError: there is no such net, none ships, or its file is not the one that shipped.
+        InputError: the net does not exist, no model ships for it, or the file was changed.
     """
     net = registry.get(name)
     sums = shipped()
@@ -76,7 +79,11 @@ def path(name: str) -> Path:
 
 
 def report(file: Path) -> dict[str, Any]:
-    """The report of the run that made `file`: empty unless it is the `model.keras` of one."""
+    """The report of the run that made `file`. It is empty if `file` is not in a run folder.
+
+    Raises:
+        InputError: the report is damaged.
+    """
     beside = file.with_name("report.json")
     if file.name != "model.keras" or not beside.is_file():
         return {}
@@ -88,12 +95,15 @@ def report(file: Path) -> dict[str, Any]:
 
 
 def data_name(report: dict[str, Any]) -> str:
-    """The data that a report names, for a text: of a path, the last part alone."""
+    """The data that a report names, for a text. Of a path, this is the last part."""
     return Path(report["run"]["data"]).name
 
 
 def origin(file: Path) -> dict[str, Any]:
-    """`file`, its sha256, and, from the report beside it, the run that made it and those before."""
+    """The origin of a model: its file, its sha256, and the run that made it.
+
+    The dict also has the origin of the model that the run started from, if it started from one.
+    """
     known = report(file)
     kept = ("run", "epochs", "started_from")
     return {"file": str(file.absolute()), "sha256": sha256(file)} | {
@@ -102,12 +112,19 @@ def origin(file: Path) -> dict[str, Any]:
 
 
 def find(model: str) -> Path:
-    """The file of `model`: a `.keras` file, or the name of a net that ships trained.
+    """Find the file of a trained model.
+
+    Args:
+        model: a `.keras` file, a run folder, or the name of a net that ships trained.
 
     Raises:
-        InputError: it is neither.
+        InputError: `model` is none of these.
     """
     file = path(model) if model in registry.NETS else Path(model)
+    if file.is_dir():
+        if not (file / "model.keras").is_file():
+            raise InputError(f"{model} is no run folder, since it has no model.keras.")
+        return file / "model.keras"
     if not file.exists() and file.suffix != ".keras":
         raise InputError(
             f"{model} is neither a .keras file nor a net that ships trained "
@@ -117,14 +134,17 @@ def find(model: str) -> Path:
 
 
 def open_model(model: str) -> Trained:
-    """Load a trained model, and ask it about a few images to see what its outputs are.
+    """Load a trained model, and find out whether its outputs are probabilities.
 
     Args:
         model: a `.keras` file, or the name of a net that ships trained.
 
+    Returns:
+        The model with the facts from the report beside it.
+
     Raises:
-        InputError: it is neither, cannot be opened, puts out neither logits nor probabilities, or
-            has more or fewer outputs than the report beside it has classes.
+        InputError: `model` is neither, or cannot be loaded; its outputs are neither logits nor
+            probabilities; or their number is not that of the classes in the report.
     """
     file = find(model)
     opened = saving.load_model(file)

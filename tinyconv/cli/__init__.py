@@ -1,7 +1,7 @@
-"""The console script `tinyconv`: a module for each command, and what all commands share.
+"""The console script `tinyconv`. Each command has a module in this package.
 
-A command's module has a docstring of one line, its `EXAMPLES`, `add_arguments(parser)` and
-`main(args)`.
+The module of a command has a docstring of one line, which is the help text, `EXAMPLES`,
+`add_arguments(parser)` and `main(args)`.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from tinyconv import __version__, terminal
 from tinyconv.errors import InputError
 
 COMMANDS = ("list", "summary", "train", "predict", "evaluate", "export", "convert", "time")
-SETTINGS = {  # of keras.json, with the values that tinyconv and Keras accept, the default first
+SETTINGS = {  # entries of keras.json -> the supported values, with the default first
     "floatx": ("float32",),
     "image_data_format": ("channels_last", "channels_first"),
 }
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; on bad input print its one sentence and exit with 2, on Ctrl-C with 130."""
+    """Call `main`. Print an `InputError` and exit with 2. On Ctrl-C, exit with 130."""
     terminal.prepare()
     try:
         _check_keras()
@@ -33,7 +33,7 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -42,7 +42,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _check_keras() -> None:
-    """Make sure that Keras is set to what tinyconv can do, before the slow import of Keras."""
+    """Check Keras' settings before the slow import of Keras.
+
+    Raises:
+        InputError: tinyconv does not support the settings.
+    """
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +69,14 @@ def _check_keras() -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command line; `main` among them is the command."""
+    """Parse a command line.
+
+    Args:
+        arguments: the command and its arguments. Default: those of this process.
+
+    Returns:
+        The arguments. Their `main` is the function of the command.
+    """
     parser = argparse.ArgumentParser(prog="tinyconv", description="Tiny image classifiers.")
     version: Any = {"action": "version", "version": f"tinyconv {__version__}"}
     parser.add_argument("--version", **version)

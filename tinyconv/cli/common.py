@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-TRAINED = "a .keras file, or a net that ships trained"
+TRAINED = "a .keras file, a run folder, or a net that ships trained"
 DATA = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
 
 
 def add_data(parser: argparse.ArgumentParser, usual: str, **options: Any) -> None:
-    """Add `--data`, whose default is `usual` in words, and `--data-range`."""
+    """Add `--data` and `--data-range`. `usual` describes the default of `--data` in the help."""
     parser.add_argument("--data", help=f"{DATA} ({usual})", **options)
     parser.add_argument(
         "--data-range",

@@ -15,7 +15,7 @@ EXAMPLES = """
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", help="a net by name")
     parser.add_argument(
-        "source", type=Path, help="a .pt or .safetensors file or its like, or a .keras"
+        "source", type=Path, help="PyTorch weights (.pt, .safetensors, ...), or a .keras file"
     )
     parser.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
 
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
             raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
         has_head = any(layer.name == "head_dense" for layer in model.layers)
         if has_head and not outputs.ends_in_linear_dense(model):
-            raise InputError(f"{args.source} does not end in its head; take off what follows it.")
+            raise InputError(f"{args.source} does not end in its head; remove the layers after it.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")
     if args.target.suffix == ".keras":

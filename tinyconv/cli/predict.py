@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         total=len(files),
         unit="image",
         leave=False,
-        disable=None if len(files) > prediction.BATCH else True,  # None: where there is no terminal
+        disable=None if len(files) > prediction.BATCH else True,  # None: off without a terminal
     )
     for record in progress:
         if "error" in record:

@@ -21,10 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
     add("-b", "--batch", type=int, nargs="+", default=[32, 128], help="images per step (32 128)")
-    add("--runs", type=int, default=5, help="how often each figure is taken (5)")
-    text = f"beside plain Keras, PyTorch ({' '.join(DEFAULT_PEERS)})"
+    add("--runs", type=int, default=5, help="number of measurements of each figure (5)")
+    text = f"what to compare the nets with ({' '.join(DEFAULT_PEERS)})"
     add("--compare", nargs="*", choices=peers.names(), help=text)
-    add("--out", type=Path, default=Path("images"), help="where timing.json and .png go (images)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("images"),
+        help="folder of timing.json and timing.png (images)",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -53,7 +58,11 @@ def main(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
-    """Raise `InputError` if anything asked for cannot be timed or written."""
+    """Check that all nets and peers can be timed, and that the results can be written.
+
+    Raises:
+        InputError: an argument is wrong.
+    """
     for name in args.model:
         registry.get(name)
     for flag, values in (("batch", args.batch), ("runs", [args.runs])):
@@ -68,7 +77,7 @@ def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
 
 
 def describe(machine: dict[str, Any], batch_sizes: Sequence[int], runs: int) -> str:
-    """What was timed and where, as a caption."""
+    """A caption with the machine, the versions and the settings of the measurement."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     where = ", ".join(
         [f"{machine['cores']} cores of {machine['processor']}", *machine["accelerators"]]

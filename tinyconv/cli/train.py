@@ -13,16 +13,16 @@ EXAMPLES = """
   tinyconv train --model cifar10_tiny.keras --data photos
   tinyconv train --resume models/20261125-120000-tiniest-cifar10 --epoch 100
 """
-RESUMED = {"resume", "epochs"}  # what a resumed run may be given
+RESUMED = {"resume", "epochs"}  # the only arguments that are allowed with --resume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tinyconv.training.train`, under its names and without defaults."""
+    """Add the arguments of `tinyconv.train` with the same names. They have no defaults."""
     parser.argument_default = argparse.SUPPRESS
     yes_or_no = argparse.BooleanOptionalAction
     add = parser.add_argument
     add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
-    add("--freeze", action="store_true", help="train the head of FILE alone")
+    add("--freeze", action="store_true", help="train only the head of FILE")
     add_data(parser, "cifar10", default=argparse.SUPPRESS)
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
     add("-e", "--epoch", type=int, dest="epochs", help="epochs in all (the recipe's)")

@@ -1,8 +1,8 @@
-"""Where images come from, and the batches that `keras.Model.fit` takes.
+"""Data sets, and the batches that `keras.Model.fit` takes.
 
-Whatever the source, a `Dataset` holds raw RGB in uint8 at the size that the net wants, in memory
-or, from a large folder, in a temporary file; `Batches` shuffles it and `feed` turns it into what
-`fit` takes.
+A `Dataset` from any source holds raw RGB in uint8, resized to the input size of the net. The images
+are in memory. Those of a large folder are in a temporary file. `Batches` shuffles the images, and
+`feed` makes the argument of `fit` from them.
 """
 
 from tinyconv.data.batches import AugmentedBatches, Batches, feed

@@ -15,14 +15,17 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_npz(path: Path, data_range: Range | None = None) -> Dataset:
-    """Read an `.npz` file, and print a line for each thing that was assumed of its arrays.
+    """Read an `.npz` file, and print a line for each assumption about its arrays.
 
     Args:
         path: the file; `docs/data.md` says which arrays it may hold.
         data_range: the values of black and white. Default: 0 and 255.
 
+    Returns:
+        The data set, with images (N, H, W, 3) in uint8 at their own size.
+
     Raises:
-        InputError: it is no such file, or its arrays may mean more than one thing.
+        InputError: the file cannot be read, lacks an array, or has an ambiguous array.
     """
     arrays = _read(path)
     images, notes = {}, []
@@ -50,7 +53,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("something other than an array")
     except MemoryError as error:
         raise InputError(f"{path} does not fit into memory; give a folder of images.") from error
-    except Exception as error:  # what a damaged archive raises is anyone's guess
+    except Exception as error:  # a damaged archive raises errors of many types
         raise InputError(
             f"{path} is not an .npz file of plain arrays; make it by np.savez."
         ) from error
@@ -61,7 +64,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _channels_last(images: np.ndarray, what: str) -> tuple[np.ndarray, bool]:
-    """Images as (N, H, W, 1 or 3), and whether their channels came first."""
+    """Move the channels of `images` to the end.
+
+    Returns:
+        The images (N, H, W, 1 or 3), and whether the channels of the file came first.
+    """
     shape = images.shape
     if 0 in shape:
         raise InputError(f"{what} has shape {shape}; it must have at least one image.")

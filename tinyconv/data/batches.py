@@ -1,4 +1,4 @@
-"""Batches of a split, and what `keras.Model.fit` takes."""
+"""Batches of a split, plain or augmented, for `keras.Model.fit`."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,8 +13,12 @@ from tinyconv.data.splits import Split
 class Batches(keras.utils.PyDataset):
     """Batches of a split: images (B, H, W, 3) in uint8 and labels (B,) in int32.
 
-    With `seed`, the order is drawn anew for every `epoch` from (seed, epoch), so that a run that
-    is resumed goes on as if it had never stopped; without, it is the split's own.
+    Args:
+        split: the images and labels.
+        batch_size: images per batch.
+        seed: shuffles the images. The order of an epoch depends on (seed, epoch) alone, and a
+            resumed run therefore sees the same batches. Default: the order of the split.
+        drop_remainder: leave out a last batch that is smaller than `batch_size`.
     """
 
     def __init__(
@@ -29,6 +33,7 @@ class Batches(keras.utils.PyDataset):
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
+        """Take the order of epoch number `epoch`, which counts from 0."""
         self.epoch = epoch
         if self.seed is not None:
             self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
@@ -42,10 +47,15 @@ class Batches(keras.utils.PyDataset):
 
 
 class AugmentedBatches(keras.utils.PyDataset):
-    """`batches`, each passed through `augment(step, images, labels)`; steps count over epochs.
+    """Batches after augmentation.
 
-    Several hosts each take their `share` of every batch, out of the whole: the draws of an
-    augmentation depend on the size of the batch, and mixup on the other images.
+    Args:
+        batches: the batches to augment.
+        augment: a function of (step, images, labels) that returns images and labels, or None. The
+            step number counts from the beginning of the training.
+        share: the images of every batch that this host trains on. Default: all. The whole batch is
+            augmented first: the random numbers depend on the batch size, and mixup on the other
+            images.
     """
 
     def __init__(self, batches: Batches, augment: Callable | None, share: slice | None = None):
@@ -62,6 +72,7 @@ class AugmentedBatches(keras.utils.PyDataset):
         return (images, labels) if self.share is None else (images[self.share], labels[self.share])
 
     def numbered(self, index: int) -> tuple[Any, Any, Any]:
+        """The step number, images and labels of batch `index` of the current epoch."""
         step = self.batches.epoch * len(self.batches) + index
         return np.int32(step), *self.batches[index]
 
@@ -69,11 +80,18 @@ class AugmentedBatches(keras.utils.PyDataset):
 def feed(
     batches: Batches, augment: Callable | None = None, share: slice | None = None
 ) -> keras.utils.PyDataset | Any:
-    """What `fit` takes: `batches`, augmented anew each time by a compiled function.
+    """The argument of `fit`: `batches`, augmented by a compiled function.
 
-    On TensorFlow the function runs in a `tf.data` pipeline, beside the training step (and on the
-    host of a TPU); on JAX it runs on the device, batch by batch. On JAX several hosts each feed
-    their `share` of every batch.
+    On TensorFlow, the function runs in a `tf.data` pipeline, in parallel with the training step and
+    on the host of a TPU. On JAX, the function runs on the device, batch by batch.
+
+    Args:
+        batches: the batches.
+        augment: as for `AugmentedBatches`.
+        share: as for `AugmentedBatches`; for JAX on several hosts only.
+
+    Returns:
+        A `keras.utils.PyDataset` or a `tf.data.Dataset` of (images, labels).
     """
     if augment is None:
         return batches if share is None else AugmentedBatches(batches, None, share)

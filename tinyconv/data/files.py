@@ -1,4 +1,4 @@
-"""Which files in a folder are images, found without a look into them."""
+"""The image files in a folder, found by their names alone."""
 
 import contextlib
 import functools
@@ -12,13 +12,13 @@ from PIL import Image
 from tinyconv.errors import InputError
 
 with contextlib.suppress(ImportError):
-    import pillow_heif  # an optional plugin: photos of phones, .heic
+    import pillow_heif  # an optional plugin for .heic, the format of many phones
 
     pillow_heif.register_heif_opener()
 
-# Formats that Pillow knows by name, but that are drawings, films or tables of numbers.
+# Formats in Pillow's list that hold drawings, films or tables of numbers.
 NOT_PIXELS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
-# What operating systems, network drives and editors leave behind; names in lower case.
+# Files and folders that operating systems, network drives and editors make; in lower case.
 JUNK = {
     "#recycle",
     "$recycle.bin",
@@ -38,29 +38,39 @@ JUNK = {
 @functools.cache
 def image_suffixes() -> frozenset[str]:
     """The endings of the image formats that the installed Pillow can open, in lower case."""
-    formats = Image.registered_extensions()  # also loads every plugin of Pillow, and fills OPEN
-    known = (Image.OPEN.keys() | {"MPO"}) - NOT_PIXELS  # JPEG's plugin opens MPO, too
+    formats = Image.registered_extensions()  # this call loads every plugin and fills `Image.OPEN`
+    known = (Image.OPEN.keys() | {"MPO"}) - NOT_PIXELS  # the plugin of JPEG opens MPO too
     return frozenset(suffix for suffix, kind in formats.items() if kind in known)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and below, in alphabetical order; prints what it skips."""
+    """Find the image files in a folder and its subfolders.
+
+    The number of skipped files is printed.
+
+    Returns:
+        The paths, in alphabetical order.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     images, skipped = walk(folder)
     print_skipped(folder, skipped)
     return sorted(images.values())
 
 
 def walk(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
-    """Find the images in a folder and below.
+    """Find the images in a folder and its subfolders.
 
-    Links to folders are followed, except to a folder that contains this one. A file that several
-    paths lead to is found once.
+    Links to folders are followed, except a link to a folder that contains `folder`. A file with
+    several paths is found once.
 
     Args:
-        folder: where to start.
+        folder: the folder to search.
 
     Returns:
-        Each image's path, by the real path of its file, and how many files have another ending.
+        A dict from the real path of each image file to its path in `folder`, and the number of
+        other files by their endings.
 
     Raises:
         InputError: a folder cannot be read.
@@ -85,7 +95,9 @@ def walk(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
                 if not link:
                     waiting.appendleft((entry.path, target))
                 elif target not in above:
-                    waiting.append((entry.path, target))  # later: a real path comes before links
+                    waiting.append(
+                        (entry.path, target)
+                    )  # last, because real paths come before links
             elif not link and not entry.is_file():
                 continue  # a pipe or a device
             elif (suffix := ending(entry.name)).lower() not in suffixes:
@@ -96,7 +108,11 @@ def walk(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without hidden entries and those that systems leave behind."""
+    """The entries of a folder in alphabetical order, without hidden ones and those in `JUNK`.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -106,23 +122,24 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The visible folders in a folder, and links to folders, in alphabetical order."""
+    """The visible subfolders of a folder and links to folders, in alphabetical order."""
     return sorted(Path(entry.path) for entry in visible(folder) if _is_dir(entry))
 
 
 def stray(folder: Path) -> Counter[str]:
-    """How many files of each ending lie in a folder itself, beside its subfolders."""
+    """The number of files directly in a folder, by their endings."""
     names = [entry.name for entry in visible(folder) if not _is_dir(entry)]
     return Counter(f"{ending(name)} outside the class folders" for name in names)
 
 
 def ending(name: str) -> str:
+    """The ending of a file name with its dot, or "without an ending"."""
     stem, dot, end = name.rpartition(".")
     return dot + end if stem else "without an ending"
 
 
 def print_skipped(folder: Path, skipped: Counter[str]) -> None:
-    """Print in one line how many files were skipped, by their endings."""
+    """Print in one line the number of skipped files, by their endings."""
     if not skipped:
         return
     count = skipped.total()
@@ -138,5 +155,5 @@ def print_skipped(folder: Path, skipped: Counter[str]) -> None:
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself, or to where nobody may look
+    except OSError:  # a link to itself, or into a folder without permission
         return False

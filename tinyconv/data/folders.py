@@ -1,4 +1,4 @@
-"""Images in folders: one subfolder per class, perhaps under a folder per split."""
+"""Images in folders: one subfolder per class, in one folder or in a folder per split."""
 
 import math
 import sys
@@ -17,17 +17,25 @@ from tinyconv.data.layout import find_splits, list_classes, meant
 from tinyconv.data.splits import Dataset, OnDisk, Split, check_classes, split_by_content
 from tinyconv.errors import InputError
 
-IN_MEMORY = 2 * 2**30  # bytes; a folder that is larger, once decoded, is kept on disk
-CHUNK = 256  # images that are decoded side by side
+IN_MEMORY = 2 * 2**30  # bytes; more decoded images than that are kept on disk
+CHUNK = 256  # images that are decoded in parallel
 
 Classes = dict[str, list[Path]]
 
 
 def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Dataset:
-    """All splits of a folder; a fifth of each class is the test part if it has none.
+    """Read all splits of a folder.
+
+    Args:
+        folder: a folder with one subfolder per class, or with such folders named train, val, test.
+        size: (height, width) in pixels that every image is resized to.
+        holdout: the number of training images that the caller will set aside.
+
+    Returns:
+        The data set. In a folder without splits, a fifth of each class is the test split.
 
     Raises:
-        InputError: the folder can be read in two ways or in none, or an image is damaged.
+        InputError: the folders have no clear meaning, or an image is damaged.
     """
     splits = find_splits(folder)
     if splits and ("train" not in splits or len(splits) == 1):
@@ -44,7 +52,7 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
     for part, classes in parts.items():
         if unseen := sorted(set(classes) - set(names)):
             raise InputError(
-                f"{splits[part]} has class {unseen[0]!r}, which {splits['train']} has not."
+                f"{splits[part]} has class {unseen[0]!r}, which {splits['train']} does not have."
             )
         if missing := [name for name in names if name not in classes]:
             print(f"{splits[part]} has no class {', '.join(map(repr, missing))}.", file=sys.stderr)
@@ -62,9 +70,20 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
 
 
 def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[str, ...], str]:
-    """The images to evaluate a model on, their classes, and in words which part they are.
+    """Read the images of a folder to evaluate a model on.
 
-    That is the test part (else the val part) of a folder with splits, and all of another.
+    In a folder with splits, the images are those of test/, or of val/ if test/ does not exist. In a
+    folder without splits, they are all images.
+
+    Args:
+        folder: as for `load_folder`.
+        size: (height, width) in pixels that every image is resized to.
+
+    Returns:
+        The images and labels, the names of the classes, and a description of the images.
+
+    Raises:
+        InputError: as for `load_folder`, or the folder has only train/.
     """
     splits = find_splits(folder)
     part = next((part for part in ("test", "val") if part in splits), "train")
@@ -92,7 +111,7 @@ def _list(folder: Path, splits: dict[str, Path]) -> dict[str, Classes]:
 
 
 def _show(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of classes as text."""
+    """The names of the classes as valid UTF-8."""
     shown = tuple(map(text, names))
     if twice := [name for name, count in Counter(shown).items() if count > 1]:
         raise InputError(f"{folder} has two classes that both read {twice[0]!r}; rename one.")
@@ -114,11 +133,14 @@ def _read_splits(
 
 
 def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.ndarray | OnDisk:
-    """All images (N, height, width, 3); every file is tried before any error is raised."""
+    """Read all images (N, height, width, 3).
+
+    Every file is read before an error is raised, and the error counts all damaged files.
+    """
     shape = (*size, 3)
     on_disk = len(files) * math.prod(shape) > IN_MEMORY
     images = np.empty((0 if on_disk else len(files), *shape), np.uint8)
-    stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - goes with the last Split
+    stored = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 - closed with the last Split
     progress = keras.utils.Progbar(len(files), unit_name="image", verbose=sys.stdout.isatty())
     failed: list[tuple[Path, InputError]] = []
 
@@ -151,7 +173,7 @@ def _try(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
 
 
 def _failure(folder: Path, failed: list[tuple[Path, InputError]], count: int) -> InputError:
-    """One error for all images that cannot be read; it names the first ten."""
+    """One error for all images that cannot be read. It names the first ten images."""
     path, first = failed[0]
     if len(failed) == 1:
         return first

@@ -1,4 +1,4 @@
-"""How an image file is read."""
+"""Reading and resizing of image files."""
 
 import math
 import os
@@ -14,11 +14,11 @@ from tinyconv.errors import InputError
 
 MAX_PIXELS = 50_000_000
 DEEP = 2**16 - 1
-# Tags of a TIFF, and a value of one.
+# The numbers of four TIFF tags, and a value of SAMPLE_FORMAT.
 PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT, SMAX_SAMPLE_VALUE = 262, 281, 339, 341
 SIGNED = 2
-WHITES = [2**bits - 1 for bits in range(9, 17)]  # any other largest value is of the one image
-FORMATS = {  # of Pillow's modes of more than 8 bits: whose values are unsigned and of 16 bits
+WHITES = [2**bits - 1 for bits in range(9, 17)]  # other maxima describe one image, not the format
+FORMATS = {  # Pillow's modes of more than 8 bits -> the formats with unsigned 16-bit values
     "I": ("PNG", "PPM"),
     "I;16": ("PNG", "TIFF", "JPEG2000"),
     "I;16B": ("TIFF",),
@@ -26,17 +26,24 @@ FORMATS = {  # of Pillow's modes of more than 8 bits: whose values are unsigned 
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """One image file of any common format as (height, width, 3) in uint8, raw RGB.
+    """Read an image file of any common format.
 
-    What is transparent is seen on white. Of several images in a file the first is read. Colour
-    profiles are not applied.
+    Transparent pixels are blended with white. If a file has several images, the first is read.
+    Colour profiles are not applied.
+
+    Args:
+        path: the file.
+        size: (height, width) in pixels that the image is resized to.
+
+    Returns:
+        Raw RGB (height, width, 3) in uint8.
 
     Raises:
-        InputError: it is no image, is damaged, has more than 50 million pixels, or may mean more
-            than one picture.
+        InputError: the file is not an image, is damaged, has more than 50 million pixels, or has
+            pixel values without a clear meaning.
     """
     try:
-        # Given the path, Pillow 13 maps an uncompressed TIFF and turns a sideways one wrong.
+        # Pillow 13 rotates an uncompressed TIFF wrongly if it opens the path itself.
         with path.open("rb") as file, Image.open(file) as image:
             if math.prod(image.size) > MAX_PIXELS:
                 raise InputError(
@@ -54,16 +61,17 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are read.") from error
-    except Exception as error:  # what a damaged image raises is anyone's guess
+    except Exception as error:  # a damaged image raises errors of many types
         raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
 
 
 def _in_8_bits(image: ImageFile.ImageFile, path: Path) -> Image.Image:
-    """An image that was just opened, upright and with 8 bits a channel.
+    """Convert an image that was just opened: upright, and with 8 bits per channel.
 
-    Pillow cuts grey values of more bits off, and gives colours the upper 8 of their 16 bits.
+    Pillow's own conversion clips grey values of more than 8 bits. Pillow reads 16-bit colours as
+    their upper 8 bits.
     """
-    raw = str(image.tile)  # how Pillow decodes the pixels; empty once they are loaded
+    raw = str(image.tile)  # how Pillow decodes the pixels; Pillow empties it when it loads them
     tags = getattr(image, "tag_v2", {})
     key = image.info.get("transparency")
     upright = ImageOps.exif_transpose(image)
@@ -103,8 +111,8 @@ def _in_8_bits(image: ImageFile.ImageFile, path: Path) -> Image.Image:
 
 
 def _white_level(image: ImageFile.ImageFile, raw: str, tags: Any) -> int | None:
-    """The value of white in a grey image of more than 8 bits, if the file says what it is."""
-    if image.format == "PPM":  # Pillow has scaled it already
+    """The value of white in a grey image of more than 8 bits; None if the file does not say it."""
+    if image.format == "PPM":  # Pillow has already scaled the values
         return DEEP
     if "I;12" in raw:
         return 2**12 - 1
@@ -128,11 +136,12 @@ def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize(images: np.ndarray | OnDisk, size: tuple[int, int]) -> np.ndarray | OnDisk:
+    """Resize images (N, H, W, 3) to (height, width). Images on disk already have that size."""
     if isinstance(images, OnDisk) or images.shape[1:3] == size:
         return images
     return np.stack([_resize_one(Image.fromarray(image), size) for image in images])
 
 
 def text(name: str | Path) -> str:
-    """A file's name as text that can be written: it may be of bytes that are no UTF-8."""
+    """A file name as valid UTF-8, with a replacement character for each undecodable byte."""
     return os.fsencode(name).decode("utf-8", "replace")

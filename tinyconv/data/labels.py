@@ -1,4 +1,7 @@
-"""Labels of an `.npz` file: integers, one-hot rows or names, as integers and class names."""
+"""Labels of an `.npz` file, converted to integers and class names.
+
+The file may have integers, one-hot rows or names.
+"""
 
 from pathlib import Path
 
@@ -14,15 +17,18 @@ Labels = dict[str, np.ndarray]
 def read_labels(
     arrays: Labels, counts: dict[str, int], path: Path
 ) -> tuple[tuple[str, ...], list[np.ndarray], list[str]]:
-    """Class names, the labels of training and test in int32, and what was assumed of them.
+    """Convert the labels of a file to integers.
 
     Args:
-        arrays: y_train, y_test and perhaps class_names.
-        counts: how many images each of y_train and y_test is for.
-        path: the file they are from, for messages.
+        arrays: y_train and y_test, and class_names if the file has them.
+        counts: the number of training images under "y_train", and of test images under "y_test".
+        path: the file, for messages.
+
+    Returns:
+        The class names, the training and test labels (N,) in int32, and a line for each assumption.
 
     Raises:
-        InputError: they are not labels, do not fit the images, or train and test do not agree.
+        InputError: the arrays are not labels, do not fit the images, or do not fit each other.
     """
     names = None
     if "class_names" in arrays:
@@ -63,7 +69,7 @@ def _strings(array: np.ndarray, what: str) -> tuple[str, ...]:
         found = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in array)
         for name in found:
             name.encode()
-    except (ValueError, SystemError) as error:  # bytes and code points that are no text
+    except (ValueError, SystemError) as error:  # bytes or code points that are not text
         raise InputError(f"{what} is damaged; its strings must be UTF-8 text.") from error
     if not all(name.strip() for name in found):
         raise InputError(f"{what} has an empty string; every class needs a name.")
@@ -103,13 +109,17 @@ def _by_name(
         if unknown := sorted(set(found) - set(known)):
             where = "class_names" if names else "y_train"
             raise InputError(
-                f"{part} in {path} has the label {unknown[0]!r}, which {where} has not."
+                f"{part} in {path} has the label {unknown[0]!r}, which {where} does not have."
             )
     return known, {part: np.array([index[n] for n in found]) for part, found in texts.items()}
 
 
 def _to_integers(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
-    """Labels (N,) in int64, and what was assumed, if anything was."""
+    """Convert labels to (N,) in int64.
+
+    Returns:
+        The labels, and a description of the assumption, or "".
+    """
     if labels.ndim == 2:
         if not (np.isin(labels, (0, 1)).all() and (np.count_nonzero(labels, axis=1) == 1).all()):
             raise InputError(
@@ -130,7 +140,7 @@ def _to_integers(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
 
 
 def _numbers(labels: Labels, columns: set[int], path: Path) -> tuple[str, ...]:
-    """Names of classes that are numbers, if every class has images."""
+    """The numbers of the classes as their names. Every class must have training images."""
     train, test = labels["y_train"], labels["y_test"]
     count = max(columns, default=int(train.max()) + 1)
     if missing := sorted(set(range(count)) - set(train.tolist())):

@@ -1,4 +1,4 @@
-"""What the folders in a folder of images are: splits or classes, by their names."""
+"""Whether the subfolders of a folder are splits or classes, judged by their names."""
 
 import re
 from collections import Counter, defaultdict
@@ -18,13 +18,14 @@ CAMEL = r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^A-Za-z]+"  # TrainImages
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
-    """The folders of the splits: "train", "val" and "test", as far as they are there.
+    """Find the folders of the splits.
 
     Returns:
-        Part -> its folder. Nothing if the subfolders are classes.
+        A dict from "train", "val" and "test" to the folders that exist. The dict is empty if the
+        subfolders are classes.
 
     Raises:
-        InputError: the subfolders may be splits or classes, or two may be the same split.
+        InputError: the subfolders could be splits or classes, or two could be the same split.
     """
     found = subfolders(folder)
     groups: dict[str, list[tuple[str, Path]]] = defaultdict(list)
@@ -47,7 +48,7 @@ def find_splits(folder: Path) -> dict[str, Path]:
     if beside:
         part, path = group[0]
         if part != "test" and len(beside) == len(found) - 1 == len(others) and not subfolders(path):
-            return {}  # nobody trains on images without classes: it is a class of that name
+            return {}  # a split has class folders, so that this folder is a class
         raise InputError(
             f"{folder} has {_named([path for _, path in group])}, named like a split, beside "
             f"{_named(beside)}; move the classes into train/ and test/, or rename or move what "
@@ -61,11 +62,15 @@ def find_splits(folder: Path) -> dict[str, Path]:
 
 
 def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
-    """The images of each class, both in alphabetical order, and how many files are no images.
+    """Find the images of each class.
+
+    Returns:
+        A dict from the name of each class to its images, both in alphabetical order, and the number
+        of other files by their endings.
 
     Raises:
-        InputError: there are no images, a class has none, a file is in two classes, or two levels
-            of folders may be the classes.
+        InputError: the folder or a class has no images, a file is in two classes, or two levels of
+            folders could be the classes.
     """
     classes: dict[str, list[Path]] = {}
     skipped = stray(folder)
@@ -99,7 +104,10 @@ def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
 
 
 def _check_levels(folder: Path, found: list[Path]) -> None:
-    """Refuse subfolders that have the same subfolders and no files: folds, people or classes."""
+    """Refuse a folder in which two levels of folders could be the classes.
+
+    Its subfolders have the same subfolders and no files. They could be folds or people.
+    """
     below = [[path.name for path in subfolders(subfolder)] for subfolder in found]
     same = len(found) > 1 and len(below[0]) > 1 and below.count(below[0]) == len(below)
     if same and not any(stray(subfolder) for subfolder in found):
@@ -110,14 +118,20 @@ def _check_levels(folder: Path, found: list[Path]) -> None:
 
 
 def meant(folder: Path) -> str:
-    """For a folder with one class, in words, the folder below that was probably meant, if any."""
+    """The end of an error on a folder with one class: a question that names a folder below it.
+
+    The result is "" if no folder below has several subfolders.
+    """
     while len(found := subfolders(folder)) == 1:
         folder = found[0]
     return f"; did you mean {folder}?" if found else ""
 
 
 def _role(name: str) -> tuple[str, str] | None:
-    """Which split a folder is by its name, and what else is in the name; None if no split."""
+    """The split that a folder is named after, and its name with "*" for the word of the split.
+
+    The result is None if the name has no such word or more than one.
+    """
     for pattern in (LETTERS, CAMEL):
         words = [word.lower() for word in re.findall(pattern, name)]
         if len(at := [i for i, word in enumerate(words) if word in WORDS]) == 1:
@@ -133,7 +147,7 @@ def _is_complete(group: list[tuple[str, Path]]) -> bool:
 
 
 def _inside(folder: Path, part: str) -> Path:
-    """The folder itself, or the only folder in it where that is named like the same split."""
+    """The folder itself, or its only subfolder if that is named like the same split."""
     found = subfolders(folder)
     if len(found) == 1 and (role := _role(found[0].name)) and role[0] == part:
         return found[0]

@@ -1,4 +1,4 @@
-"""Which value of an array is black, which is white, and images scaled by them to 8 bits."""
+"""The values of black and white in an array of images, and scaling to uint8."""
 
 import math
 from pathlib import Path
@@ -9,10 +9,10 @@ import numpy as np
 from tinyconv.errors import InputError
 
 BYTES = (0.0, 255.0)
-DARK = 64  # a whole data set below this value is hardly of 0 to 255
-UNLIKE = 8  # times that one range is as large as the other
-SLACK = 0.05  # of a stated range: what lies outside by no more is clipped
-LEAST = 1 / 8  # of a stated range: what uses less of it is hardly of that range
+DARK = 64  # data whose largest value is smaller are probably not in 0..255
+UNLIKE = 8  # the largest allowed ratio of the ranges of x_train and x_test
+SLACK = 0.05  # share of a stated range by which values may lie outside; they are clipped
+LEAST = 1 / 8  # share of a stated range that the values must cover
 CHUNK = 64  # images that are scaled at a time
 COMMON = [(0, 1), (-0.5, 0.5), (-1, 1), (0, 15), (0, 16), (0, 31), (0, 63), (0, 100), (0, 255)]
 COMMON += [(-128, 127), (0, 1023), (0, 4095), (0, 16383), (0, 65535)]
@@ -21,7 +21,11 @@ Range = tuple[float, float]
 
 
 def check_range(given: Any) -> Range:
-    """The values of black and white as two numbers, black below white."""
+    """Convert the values of black and white to two floats.
+
+    Raises:
+        InputError: `given` is not two finite numbers, or black is not below white.
+    """
     try:
         low, high = map(float, given)
     except (TypeError, ValueError) as error:
@@ -39,16 +43,18 @@ def check_range(given: Any) -> Range:
 def to_bytes(
     images: dict[str, np.ndarray], path: Path, stated: Range | None
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Scale arrays of images to uint8, and say what was assumed.
+    """Scale arrays of images to uint8.
 
     Args:
         images: x_train and x_test by name, of any shape.
-        path: the file they are from, for messages.
-        stated: the values of black and white, if the user gave them.
+        path: the file of the arrays, for messages.
+        stated: the values of black and white, if the user gave them. Default: 0 and 255.
+
+    Returns:
+        The arrays in uint8, and a line for each assumption.
 
     Raises:
-        InputError: the values are not of the stated range or, without one, not of 0 to 255; or the
-            arrays have unlike ranges.
+        InputError: the values do not fit the range, or the arrays have different ranges.
     """
     for name, array in images.items():
         if array.dtype.kind not in "buif":
@@ -81,7 +87,7 @@ def to_bytes(
         _check_bytes(ranges, found)
         notes += [
             f"{name} runs from {low:.6g} to {high:.6g}; it is read as dark images in 0 to 255 "
-            "(--data-range says otherwise)"
+            "(give --data-range if that is wrong)"
             for name, (low, high) in ranges.items()
             if high < 2 * DARK
         ]
@@ -141,7 +147,7 @@ def _check_bytes(ranges: dict[str, Range], found: str) -> None:
 
 
 def _likely(low: float, high: float) -> Range | None:
-    """The range that is usual and fits these values, if there is such a range."""
+    """The first range in `COMMON` that fits the values, or None."""
     for black, white in COMMON:
         slack = SLACK * (white - black)
         inside = black - slack <= low and high <= white + slack
@@ -151,7 +157,7 @@ def _likely(low: float, high: float) -> Range | None:
 
 
 def _scale(array: np.ndarray, black: float, white: float) -> np.ndarray:
-    """`array` as uint8, `black` as 0 and `white` as 255."""
+    """Scale `array` to uint8: `black` becomes 0, and `white` becomes 255."""
     if array.dtype == np.uint8 and (black, white) == BYTES:
         return array
     scaled = np.empty(array.shape, np.uint8)

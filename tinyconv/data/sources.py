@@ -1,4 +1,4 @@
-"""Every source of images by its name: TensorFlow Datasets, digits, arrays, folders."""
+"""Data sets by name or path: TensorFlow Datasets, digits, arrays and folders."""
 
 import contextlib
 import difflib
@@ -19,7 +19,7 @@ from tinyconv.data.splits import Dataset, Split, check_classes, shared, split_by
 from tinyconv.errors import InputError
 
 TFDS = ("cifar10", "cifar100")
-SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # in pixels, to build a net for
+SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # input size of a new net, in pixels
 
 
 def load(
@@ -32,21 +32,22 @@ def load(
     """Read a data set.
 
     Args:
-        spec: "cifar10" or "cifar100" (by TensorFlow Datasets, which reads the environment variable
-            TFDS_DATA_DIR); "digits" (scikit-learn's 1,797 handwritten digits, no download); the
-            path of an `.npz` with x_train, y_train, x_test, y_test and perhaps class_names; or the
-            path of a folder with one subfolder of images per class, perhaps under train/ and test/
-            (docs/data.md has the rules).
+        spec: a name or a path. "cifar10" and "cifar100" are read by TensorFlow Datasets, which uses
+            the environment variable TFDS_DATA_DIR. "digits" are the 1,797 handwritten digits of
+            scikit-learn. An `.npz` file has x_train, y_train, x_test, y_test and optionally
+            class_names. A folder has one subfolder of images per class, or train/ and test/ with
+            such subfolders. The rules are in docs/data.md.
         size: (height, width) in pixels that every image is resized to.
-        holdout: how many training images to set aside for validation, in the classes' proportions.
-        seed: which ones.
+        holdout: the number of training images to set aside for validation. Each class keeps its
+            share.
+        seed: selects the images to set aside.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
 
     Returns:
-        The data set. How many test images are also training images is printed.
+        The data set. The number of test images that are also training images is printed.
 
     Raises:
-        InputError: the source is not there, cannot be read, or holds something else.
+        InputError: the source does not exist, cannot be read, or has other content.
     """
     if holdout < 0:
         raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
@@ -91,18 +92,19 @@ def load_test(
     """Read the images to evaluate a trained model on.
 
     Args:
-        spec: as for `load`. A folder without splits is read whole, unless the model was trained on
-            it.
+        spec: as for `load`. All images of a folder without splits are read, unless the model was
+            trained on that folder.
         size: (height, width) in pixels that every image is resized to.
-        class_names: those of the model, if they are known; labels become indices into these.
-        own: what the model was trained on, if that is known.
+        class_names: the classes of the model, if they are known. The labels become indices into
+            them.
+        own: the data that the model was trained on, if they are known.
         data_range: as for `load`.
 
     Returns:
-        The images, the names that their labels stand for, and in words what they are.
+        The images and labels, the names of the classes, and a description of the images.
 
     Raises:
-        InputError: as for `load`, or a class is none of `class_names`.
+        InputError: as for `load`, or the data have a class that is not in `class_names`.
     """
     folder = Path(spec)
     is_folder = spec not in SIZES and folder.is_dir()
@@ -150,7 +152,7 @@ def _load_tfds(name: str) -> Dataset:
     where = tfds.core.constants.DATA_DIR
     if not builder.data_path.exists():
         try:
-            # Without a network the downloader itself gives up only after minutes of retries.
+            # Fails at once without a network; the downloader would retry for minutes.
             with contextlib.suppress(urllib.error.HTTPError):
                 urllib.request.urlopen(builder.info.homepage, timeout=10).close()
             builder.download_and_prepare()
@@ -174,14 +176,14 @@ def _load_tfds(name: str) -> Dataset:
 
 
 def _cause(error: Exception) -> str:
-    """An error of another library in a few words of one line."""
+    """An error of another library, shortened to one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:150]
 
 
 def _load_digits() -> Dataset:
-    """The first half to train on, the second to test on, as in scikit-learn's own example.
+    """The digits of scikit-learn. The first half is for training, as in scikit-learn's example.
 
-    The digits come writer by writer, so the test's hands were hardly seen in training.
+    The digits are sorted by writer, so that few writers are in both halves.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""A data set in memory, or in a temporary file, and its splits."""
+"""A data set and its splits, in memory or in a temporary file."""
 
 import hashlib
 import math
@@ -14,10 +14,16 @@ from tinyconv.errors import InputError
 
 
 class OnDisk:
-    """Images (N, H, W, 3) in uint8 in a file: an array, as far as indexing by rows goes.
+    """Images (N, H, W, 3) in uint8 in a file, which are indexed by rows like an array.
 
-    They are read, not mapped, so that they take no memory beyond the rows asked for. Several
-    threads may read at once.
+    Indexing reads the rows from the file, so that only these rows take memory. Several threads may
+    read at once.
+
+    Args:
+        file: the file of all images.
+        rows: the index in the file of each image, (N,).
+        shape: (H, W, 3) of an image.
+        lock: the lock that all objects on the same file share. Default: a new lock.
     """
 
     def __init__(
@@ -31,7 +37,7 @@ class OnDisk:
         self.shape = (len(rows), *shape)
 
     def take(self, indices: np.ndarray | slice) -> "OnDisk":
-        """Some of them, in the same file."""
+        """The images at `indices`, in the same file."""
         return OnDisk(self.file, self.rows[indices], self.shape[1:], self.lock)
 
     def __len__(self) -> int:
@@ -40,7 +46,7 @@ class OnDisk:
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
         rows, size = self.rows[indices], math.prod(self.shape[1:])
         images = np.empty((len(rows), size), np.uint8)
-        with self.lock:  # a file has one position
+        with self.lock:  # all threads share the position in the file
             for image, row in zip(images, rows, strict=True):
                 self.file.seek(int(row) * size)
                 image[:] = np.frombuffer(self.file.read(size), np.uint8)
@@ -49,7 +55,7 @@ class OnDisk:
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, H, W, 3) in uint8, raw RGB, and labels (N,) in int32, from 0 up."""
+    """Images (N, H, W, 3), raw RGB in uint8, and labels (N,) in int32 that count from 0."""
 
     images: np.ndarray | OnDisk
     labels: np.ndarray
@@ -58,17 +64,21 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: np.ndarray | slice) -> "Split":
+        """The images and labels at `indices`."""
         images = self.images
         images = images.take(indices) if isinstance(images, OnDisk) else images[indices]
         return Split(images, self.labels[indices])
 
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """At most `count` images and labels, evenly from start to end: folders go by class."""
+        """At most `count` images and labels, evenly spaced over the split.
+
+        A folder is sorted by class, so that its first images would be of few classes.
+        """
         indices = self._spread(count)
         return self.images[indices], self.labels[indices]
 
     def others(self, count: int) -> "Split":
-        """The images and labels that `some(count)` leaves out."""
+        """The images and labels that are not in `some(count)`."""
         return self.take(np.setdiff1d(np.arange(len(self)), self._spread(count)))
 
     def _spread(self, count: int) -> np.ndarray:
@@ -77,10 +87,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split.
+    """A data set and its splits.
 
-    `holdout` is the part taken out of the training images, or the val part of a folder that has a
-    test part, too. `test_name` is "val" where a folder has a val part and no test part.
+    Args:
+        name: the name of the data set.
+        class_names: the names of the classes, in the order of the labels.
+        train: the training split.
+        test: the test split.
+        holdout: the images to validate on: training images that were set aside, or the val split of
+            a folder that also has a test split.
+        test_name: the name of the test split. It is "val" for a folder with a val split and no test
+            split.
     """
 
     name: str
@@ -91,20 +108,41 @@ class Dataset:
     test_name: str = "test"
 
     def counts(self) -> dict[str, int]:
-        """How many images each split has."""
+        """The number of images of each split."""
         splits = {"train": self.train, "holdout": self.holdout or (), "test": self.test}
         return {name: len(split) for name, split in splits.items()}
 
 
 def check_classes(source: str | Path, names: Sequence[str], hint: str = "") -> None:
-    """Refuse a source whose images are all of one class."""
+    """Check that a source has at least two classes.
+
+    Args:
+        source: the source, for the message.
+        names: the names of the classes.
+        hint: the end of the message.
+
+    Raises:
+        InputError: the source has one class.
+    """
     if len(names) < 2:
         hint = hint or "; a classifier needs at least two."
         raise InputError(f"{source} has one class, {names[0]!r}{hint}")
 
 
 def split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all but `count` examples, and of `count` in the proportions of the classes."""
+    """Split examples in two. Each class has the same share of both parts.
+
+    Args:
+        labels: the label of each example, (N,).
+        count: the number of examples in the second part.
+        seed: selects the examples.
+
+    Returns:
+        The sorted indices of the first part and of the second part.
+
+    Raises:
+        InputError: a class would be missing in one part.
+    """
     from sklearn.model_selection import train_test_split
 
     classes = len(np.unique(labels))
@@ -122,7 +160,7 @@ def split_by_class(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
 
 
 def contents(images: np.ndarray | OnDisk) -> np.ndarray:
-    """A digest of each image's pixels (N,): equal for equal images."""
+    """A hash of the pixels of each image, (N,)."""
     digests = [
         hashlib.blake2b(image, digest_size=16).digest()
         for start in range(0, len(images), 64)
@@ -132,7 +170,7 @@ def contents(images: np.ndarray | OnDisk) -> np.ndarray:
 
 
 def shared(dataset: Dataset) -> list[str]:
-    """A sentence for each split that has images of the training split, by their pixels."""
+    """A sentence for each other split that has images with the pixels of a training image."""
     train = set(contents(dataset.train.images).tolist())
     said = []
     for name, split in ((dataset.test_name, dataset.test), ("holdout", dataset.holdout)):
@@ -143,9 +181,19 @@ def shared(dataset: Dataset) -> list[str]:
 
 
 def split_by_content(images: np.ndarray | OnDisk, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Indices of about four fifths and of one fifth of each class; copies stay on one side.
+    """Split images in two: about four fifths and one fifth of each class.
 
-    A class in which all images are copies of one another is on both sides.
+    All copies of an image are in the same part, unless a class consists of copies of one image.
+
+    Args:
+        images: the images, (N, H, W, 3).
+        labels: the label of each image, (N,).
+
+    Returns:
+        The sorted indices of the larger part and of the smaller part.
+
+    Raises:
+        InputError: a class has fewer than two images.
     """
     keys = [(int(label), key) for label, key in zip(labels, contents(images).tolist(), strict=True)]
     first = {key: i for i, key in reversed(list(enumerate(keys)))}

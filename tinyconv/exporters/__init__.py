@@ -1,7 +1,7 @@
-"""Trained models in files for phones, browsers and C++: written, run and compared with Keras.
+"""Export of trained models to files for phones, browsers and C++.
 
-A file that disagrees with Keras is refused. Each runtime has a module in this package. Its
-`FORMATS` holds the formats of the runtime, and no other list of formats exists.
+A written file is run and compared with Keras, and removed if it disagrees. Each runtime has a
+module in this package. The `FORMATS` of these modules are the only list of formats.
 """
 
 import functools
@@ -22,7 +22,7 @@ from tinyconv import atomic
 from tinyconv.errors import InputError, unknown
 
 CALIBRATION = 200  # images from which int8 learns the range of each activation
-CALLS = 100  # with one image each, to measure the latency
+CALLS = 100  # number of calls with one image that measure the latency
 Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> logits (N, classes)
 
 
@@ -31,12 +31,12 @@ class Format:
     """A format of exported models.
 
     Args:
-        tail: the end of a file's name; of a folder's name if it has no dot.
+        tail: the end of the name of a file, with a dot, or of a folder, without a dot.
         write: a function of a model, the path to write to and calibration images (N, H, W, 3).
-        load: a function of the path of a written file that returns what runs it.
-        packages: the packages that `write` and `load` need beside TensorFlow.
-        same: the least share of images for which the file and Keras must choose the same class.
-        difference: the largest allowed difference of two logits, as a share of Keras' largest.
+        load: a function of the path of a written file. It returns a `Runtime`, which runs the file.
+        packages: the packages that `write` and `load` need in addition to TensorFlow.
+        same: the smallest allowed share of images in the same class as by Keras.
+        difference: the largest allowed `Check.difference`.
     """
 
     tail: str
@@ -67,7 +67,7 @@ class Check:
 
     @property
     def same(self) -> float:
-        """The share of images for which the file and Keras choose the same class."""
+        """The share of images that the file and Keras assign to the same class."""
         return float((self.logits.argmax(-1) == self.keras.argmax(-1)).mean())
 
     @property
@@ -76,7 +76,7 @@ class Check:
         return float(np.abs(self.logits - self.keras).max() / np.abs(self.keras).max())
 
     def agrees(self, form: Format) -> bool:
-        """Whether the file is as near to Keras as `form` demands; a file with a NaN is not."""
+        """Whether the differences from Keras are as small as `form` requires. NaN never is."""
         return self.same >= form.same and self.difference <= form.difference
 
     def text(self) -> str:

@@ -1,15 +1,17 @@
-"""A trained model rewritten: the same function in layers that exporters and runtimes handle well.
+"""Rewriting of trained models: the same function in layers that runtimes support.
 
-- XNNPACK runs LiteRT on a CPU. Its depthwise kernels are fast only for one output per channel. A
-  depthwise convolution with m outputs per channel becomes a depthwise convolution with one output
-  per channel, over m copies of its input. Its channels come out in another order, and the layers up
-  to the next Dense take the same order.
+- On a CPU, LiteRT uses XNNPACK, and XNNPACK's depthwise kernels are fast only for one output per
+  channel.
+  A depthwise convolution with m outputs per channel becomes a depthwise convolution with one
+  output per channel, over m copies of its input. The new convolution has its output channels in
+  another order, and the layers up to the next Dense are rewritten to the same order.
 - In 8 bits, LiteRT computes a mean over channels outside XNNPACK. A product with a matrix replaces
   the mean.
-- In 8 bits, the largest exponential of `tiniest` leaves too few steps for the others. The exponent
-  is clipped where the hyperbolic tangent that follows is 1.
-- Keras 3.15 writes exact GELU and grouped convolutions into ONNX files that ONNX Runtime refuses or
-  answers wrongly. GELU is written with erf, and a grouped convolution as one convolution per group.
+- In 8 bits, the largest exponential of `tiniest` determines the quantization step. The step is then
+  too coarse for smaller values. The exponent is clipped at a value for which the tanh after the
+  exponential is 1.
+- ONNX Runtime refuses the exact GELU and the grouped convolutions that Keras 3.15 exports, or gives
+  wrong results. GELU is written with erf, and a grouped convolution as one convolution per group.
 """
 
 from typing import Any
@@ -26,7 +28,7 @@ WIDENING = part(
     free="kernel_size strides padding depth_multiplier dilation_rate activation use_bias",
     kernel_size=1,
 )
-PER_CHANNEL = (  # layers that treat every channel alike, and so allow any order of the channels
+PER_CHANNEL = (  # layers that treat all channels alike, in any order
     part(keras.layers.LayerNormalization, free="epsilon center scale"),
     part(keras.layers.Activation, free="activation", activation="linear"),
     part(keras.layers.Dropout, free="rate noise_shape", rate=0),
@@ -40,7 +42,7 @@ def rewritten(model: keras.Model, onnx: bool = False) -> keras.Model:
 
     Args:
         model: a functional model. It is not changed.
-        onnx: whether to rewrite what Keras' ONNX export gets wrong.
+        onnx: whether to rewrite the layers that Keras exports wrongly to ONNX.
 
     Returns:
         A new model of the same function.
@@ -76,8 +78,9 @@ def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
     next Dense treat every channel alike.
 
     Returns:
-        For each layer from such a convolution to its Dense, by name: the old index of each channel
-        in the new order. Channel `c * multiplier + j` moves to `j * channels + c`.
+        A dict from the name of each layer, from such a convolution to the next Dense, to the old
+        indices of the channels in the new order. Channel `c * multiplier + j` moves to position
+        `j * channels + c`.
     """
     graph = Graph(model)
     orders: dict[str, np.ndarray] = {}
@@ -101,7 +104,7 @@ def _channel_orders(model: keras.Model) -> dict[str, np.ndarray]:
 def _reordered(layer: keras.layers.Layer, order: np.ndarray, x: Any) -> Any:
     """Call a copy of `layer` that computes on `x` with the channels in `order`.
 
-    A Dense takes its input in this order. The order of its output is unchanged.
+    A Dense takes its input in this order. The output of the Dense is unchanged.
     """
     config, (kernel, *others) = layer.get_config(), layer.get_weights()
     if isinstance(layer, keras.layers.DepthwiseConv2D):

@@ -17,12 +17,12 @@ class Samples:
     """Images for `export`.
 
     Args:
-        images: to compare the file with Keras, (N, height, width, 3) in uint8.
+        images: the images to compare the file with Keras, (N, height, width, 3) in uint8.
         labels: the classes of `images`, (N,), as the model numbers them; None if the model does not
             know these classes.
         calibration: `CALIBRATION` images for int8, or fewer. They are not among `images` unless the
             data have too few images.
-        what: `images` in words.
+        what: a description of `images`.
     """
 
     images: np.ndarray
@@ -32,13 +32,14 @@ class Samples:
 
 
 def choose(opened: Trained, spec: str | None, count: int, data_range: Range | None) -> Samples:
-    """Choose images to check an exported model with: those that `tinyconv evaluate` takes.
+    """Choose the images to check an exported model with. They are those of `tinyconv evaluate`.
 
     Args:
         opened: the trained model.
-        spec: as for `tinyconv.data.load`. A folder without splits is read whole, unless the model
-            was trained on it. Default: what the model was trained on, or else noise.
-        count: how many images to check with, at most.
+        spec: as for `tinyconv.data.load`. All images of a folder without splits are used, unless
+            the model was trained on that folder. Default: the data that the model was trained on,
+            or noise if they are not known or do not exist.
+        count: the largest number of images.
         data_range: as for `tinyconv.data.load`.
 
     Raises:

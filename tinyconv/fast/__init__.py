@@ -1,10 +1,16 @@
-"""What makes training and inference on a CPU fast: blocks of a net, one after the other, as one.
+"""Fused blocks: fast training and inference on a CPU.
 
-Layer by layer, a small net on a CPU spends its time moving activations through memory, drawing
-dropout masks and in convolutions that TensorFlow does badly: depthwise and grouped ones. Here one
-thread takes one image through a whole block in loops that Numba compiles, so that everything
-between input and output stays in its cache; the backward pass computes it again instead of keeping
-it, and dropout takes one hashed bit. From block to block it goes on with the same few images.
-A batch norm becomes the one operation that TensorFlow has for it. `twin.twin` puts all this in
-place of stock layers, on the same variables: the net that is saved stays as it was.
+A small net on a CPU spends most of its time on memory traffic between layers, on dropout masks and
+on depthwise and grouped convolutions, for which TensorFlow is slow. This package fuses the layers
+of a block:
+
+- A thread computes a whole block for one image, in loops that Numba compiles. All intermediate
+  activations stay in the cache of the thread's core. The backward pass computes them again.
+- A dropout mask takes one hashed bit per element.
+- A thread computes all blocks of a chain for a few images, so that the activations between the
+  blocks stay in the cache.
+- A batch norm is computed by TensorFlow's fused operation.
+
+`twin.twin` makes a copy of a net with fused blocks. The copy shares the variables of the net, and
+the net itself is unchanged.
 """

@@ -1,4 +1,4 @@
-"""What a fused block is; the arithmetic of each is in a module of its own."""
+"""The base class of fused blocks. Each block has a module of its own."""
 
 from typing import Any
 
@@ -23,46 +23,59 @@ def layer_norm(source: str) -> Part:
 class Block:
     """Layers of a net as one function of a few images (B, H, W, C) in float32, on one thread.
 
-    `pattern` has the layers by role, the last of which puts out what the block does. `weights` says
-    which arrays the methods take, by role and in which order; they are shaped as Keras has them.
-    `draws` are the index of the first image in its batch, the seed of the batch's dropout, and
-    whether there is any.
+    The argument `weights` of a method is arrays with the shapes of Keras, in the order of the
+    attribute `weights`. The argument `draws` is the index of the first image in its batch, the seed
+    of the dropout in this batch, and whether dropout is active.
+
+    Args:
+        layers: the layers by role. They match `pattern`, and `fits` is true for them.
+
+    Attributes:
+        pattern: the layers by role, as for `tinyconv.graph`. The output of the block is that of the
+            last role.
+        weights: (role, name of the variable) of each weight.
     """
 
     pattern: dict[str, Part]
     weights: tuple[tuple[str, str], ...]
 
     def __init__(self, layers: dict):
-        """Of `layers` by role, which fit."""
+        """Read the settings of the layers."""
 
     @staticmethod
     def fits(layers: dict, shape: tuple[int, ...]) -> bool:
-        """Whether layers in this pattern, on images of `shape` (H, W, C), are what is fused here:
-        what a pattern cannot say."""
+        """Whether the block supports layers that match its pattern, on images of `shape` (H, W, C).
+
+        A subclass checks what a pattern cannot express.
+        """
         return True
 
     def output_shape(self, shape: tuple[int, ...], *weights: np.ndarray) -> tuple[int, ...]:
-        """The output's shape for images of `shape`."""
+        """The shape of the output for images of `shape` (B, H, W, C)."""
         return shape
 
     def prepare(self, shape: tuple[int, ...], *weights: np.ndarray) -> Arrays:
-        """The weights as `forward` takes them, once for a batch of images of `shape`."""
+        """Convert the weights for `forward`, once per batch of images of `shape` (B, H, W, C)."""
         return weights
 
     def forward(self, draws: tuple, x: np.ndarray, prepared: Arrays, y: np.ndarray) -> None:
-        """Fills `y`."""
+        """Compute the output for the images `x`, and write it to `y`."""
         raise NotImplementedError
 
     def prepare_backward(self, shape: tuple[int, ...], *weights: np.ndarray) -> Arrays:
-        """The weights as `backward` takes them."""
+        """Convert the weights for `backward`, once per batch of images of `shape` (B, H, W, C)."""
         return self.prepare(shape, *weights)
 
     def backward(
         self, draws: tuple, dy: np.ndarray, x: np.ndarray, prepared: Arrays, dx: np.ndarray
     ) -> Arrays:
-        """Fills `dx`, and returns what adds up to the gradients of the weights."""
+        """Write the gradient of the images to `dx`.
+
+        Returns:
+            Arrays for `gradients`, which the caller sums over all images of the batch.
+        """
         raise NotImplementedError
 
     def gradients(self, sums: Arrays, *weights: np.ndarray) -> Arrays:
-        """The gradients of the weights from the sums over all images."""
+        """The gradients of the weights, from the sums over all images of the batch."""
         return sums

@@ -1,9 +1,11 @@
-"""The bottleneck of `cifar10_tiny`, forward and backward, as one function on one image.
+"""The fused bottleneck of `cifar10_tiny`, forward and backward.
 
-x + scale * (Dropout(GELU(LayerNorm(DepthwiseConv3x3(x)))) @ w + bias). The widened channels, up to
-eight times as much memory as the input, never leave the cache: the backward pass makes them anew.
+The block is x + scale * (Dropout(GELU(LayerNorm(DepthwiseConv3x3(x)))) @ w + bias). The widened
+activations take up to eight times the memory of the input. They never leave the cache, because the
+backward pass computes them again.
 
-Shapes: image (H, W, C); widened to M * C channels, which lie here as (M, C) and in Keras as (C, M).
+Shapes: an image is (H, W, C). The widened activations have M * C channels, in the order (M, C). In
+Keras, their order is (C, M).
 """
 
 import keras
@@ -28,18 +30,18 @@ from tinyconv.fast.tiles import LANES, tile
 from tinyconv.graph import INPUT, part
 
 PIXELS_A_TILE = 4
-RATES = (0, 0.5)  # of dropout
+RATES = (0, 0.5)  # supported dropout rates
 TAPS = [(a, b) for a in range(3) for b in range(3)]
 
 
 def _convolution(pixels, shared):
-    """A tile of the convolution; strides: (pixel,), (row, pixel), (row of taps, tap)."""
+    """A tile of the convolution, with the strides (pixel,), (row, pixel), (row of taps, tap)."""
     products = [(p, (a, b + p), (a, b)) for a, b in TAPS for p in range(pixels)]
     return tile([(p,) for p in range(pixels)], products, shared)
 
 
 def _gradient(pixels):
-    """A tile of the kernel's gradient; strides: (row of taps, tap), (row, pixel), (pixel,)."""
+    """A tile of the kernel's gradient: strides (row of taps, tap), (row, pixel), (pixel,)."""
     places = [(t, (a, b + p), (p,)) for p in range(pixels) for t, (a, b) in enumerate(TAPS)]
     return tile(TAPS, places)
 
@@ -51,7 +53,7 @@ kernel_back, kernel_back_one = _gradient(PIXELS_A_TILE), _gradient(1)
 
 @compiled
 def convolve(padded, kernel, bias, first, wide):
-    """Rows `first`.. of the depthwise convolution, to `wide` (rows, W, M, C)."""
+    """Write rows of the depthwise convolution, from row `first` on, to `wide` (rows, W, M, C)."""
     rows, width, multiplier, channels = wide.shape
     across, wider = padded.shape[1] * channels, multiplier * channels
     source, weights = padded.reshape(-1), kernel.reshape(-1)
@@ -71,7 +73,10 @@ def convolve(padded, kernel, bias, first, wide):
 
 @compiled
 def convolve_gradient_x(padded, kernel, dx):
-    """Adds to dx (H, W, C) what comes back through the convolution of `padded` (H+2, W+2, M, C)."""
+    """Add the gradient of the convolution's input to dx (H, W, C).
+
+    `padded` (H + 2, W + 2, M, C) is the padded gradient of the convolution's output.
+    """
     height, width, channels = dx.shape
     wider = padded.shape[2] * channels
     across, last = padded.shape[1] * wider, 8 * wider
@@ -96,7 +101,10 @@ def convolve_gradient_x(padded, kernel, dx):
 
 @compiled
 def convolve_gradient_kernel(x, wide, dkernel):
-    """Adds to dkernel (3, 3, M, C) the products of padded x and padded `wide`."""
+    """Add the gradient of the kernel to dkernel (3, 3, M, C).
+
+    `x` is the padded image, and `wide` the padded gradient of the convolution's output.
+    """
     height, width, channels = x.shape[0] - 2, x.shape[1] - 2, x.shape[2]
     wider = wide.shape[2] * channels
     source, back, out = x.reshape(-1), wide.reshape(-1), dkernel.reshape(-1)
@@ -117,7 +125,7 @@ def convolve_gradient_kernel(x, wide, dkernel):
 
 @compiled
 def activate(normal, gamma, beta, keep, seed, dropout, active):
-    """Affine part, exact GELU and dropout of rows of normalized values."""
+    """Apply gamma, beta, exact GELU and dropout to rows of normalized values."""
     for p in range(normal.shape[0]):
         if dropout:
             draw(keep, mix(U(seed + U(p))))
@@ -130,7 +138,10 @@ def activate(normal, gamma, beta, keep, seed, dropout, active):
 def activate_gradient(
     normal, gamma, beta, keep, seed, dropout, inverse, active, wide, dgamma, dbeta, dbias
 ):
-    """Fills `active`, and turns its gradient in `wide` into that of the convolution."""
+    """Write the activations to `active`, and replace their gradient in `wide`.
+
+    `wide` becomes the gradient of the convolution's output.
+    """
     for p in range(normal.shape[0]):
         if dropout:
             draw(keep, mix(U(seed + U(p))))
@@ -150,7 +161,7 @@ def activate_gradient(
 
 @compiled
 def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbias, scale, y):
-    """y (B, H, W, C) of x; `index` is that of the first image in its batch."""
+    """Write the output for x to y (B, H, W, C). `index` is that of the first image in its batch."""
     height, width, channels = x.shape[1:]
     wide_channels = w.shape[0]
     step = max(1, PIXELS // width)
@@ -199,10 +210,11 @@ def backward(
     products,
     sums,
 ):
-    """Gradients of `forward`, of which those of weights are added to what is there.
+    """Write the gradient of x to dx, and add the gradients of the weights to the other arrays.
 
-    `scaled` is (w * scale) transposed; `products` is the transposed activations times dy, and
-    `sums` dy summed over pixels, from which the caller has those of w, its bias and the scale.
+    `scaled` is w * scale, transposed. `products` is the product of the transposed activations and
+    dy. `sums` is the sum of dy over all pixels. `Bottleneck.gradients` computes the gradients of w,
+    of its bias and of the scale from `products` and `sums`.
     """
     height, width, channels = x.shape[1:]
     multiplier, wide_channels = bias.shape[0], scaled.shape[1]
@@ -268,7 +280,7 @@ PATTERN = {
 
 
 class Bottleneck(Block):
-    """The fused block."""
+    """The fused bottleneck."""
 
     pattern = PATTERN
     weights = (
@@ -295,7 +307,7 @@ class Bottleneck(Block):
 
     @staticmethod
     def _inner(kernel, bias, gamma, beta, w):
-        """Weights with channels in the order (M, C)."""
+        """The weights with their channels in the order (M, C)."""
         channels, multiplier = kernel.shape[2:]
 
         def turn(vector):

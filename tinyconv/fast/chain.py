@@ -1,7 +1,8 @@
-"""Fused blocks one after the other, as one differentiable operation of TensorFlow on all cores.
+"""A chain of fused blocks, as one differentiable TensorFlow operation on all cores.
 
-A thread takes a few images through all blocks, so that what is between two blocks stays in its
-cache, and no thread waits for another but at the end. Training keeps it for the backward pass.
+A thread computes all blocks for a few images. The activations between two blocks therefore stay in
+the cache, and the threads wait for each other only at the end. In training, these activations are
+kept for the backward pass.
 """
 
 import itertools
@@ -15,21 +16,21 @@ from tinyconv.devices import cores
 from tinyconv.fast.block import Block
 from tinyconv.fast.kernels import F
 
-IMAGES = 8  # that a thread takes at a time; fixed, so that sums do not depend on the cores
+IMAGES = 8  # per thread at a time; constant, so that sums do not depend on the number of cores
 KEPT = 2  # forward passes whose activations are kept for their backward pass
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    import scipy.linalg  # noqa: F401  its BLAS is the one that Numba calls
+    import scipy.linalg  # noqa: F401  loads the BLAS that Numba calls
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(1, user_api="blas")  # the threads are ours
+    threadpool_limits(1, user_api="blas")  # this pool is the only parallelism
     return ThreadPoolExecutor(cores())
 
 
 def _split(part, count):
-    """The results of `part` on slices of `count` images, in their order."""
+    """Call `part` with slices of `count` images on all threads, and return the results in order."""
     pieces = [slice(i, min(i + IMAGES, count)) for i in range(0, count, IMAGES)]
     return list(_pool().map(part, pieces))
 
@@ -41,9 +42,13 @@ def _seed(state) -> np.uint32:
 
 
 class Chain:
-    """`blocks` on images (B, H, W, C), with a seed of two numbers and the weights for each of them.
+    """A chain of blocks on images (B, H, W, C).
 
-    `dropout` says which of them drop out, in training; else it is None.
+    The methods take the images, the weights of all blocks, and a seed of two numbers for each.
+
+    Args:
+        blocks: the blocks, in their order.
+        dropout: in training, whether dropout is active in each block. Default: inference.
     """
 
     def __init__(self, blocks: list[Block], dropout: list[bool] | None):
@@ -53,7 +58,10 @@ class Chain:
         self.numbers = itertools.count()
 
     def _passes(self, seeds, x, weights):
-        """The weights and the shape of the input of each block, the output's shape, and draws."""
+        """The weights of each block, the shapes of all inputs and the output, and the draws.
+
+        The draws are a function from a slice of images to the `draws` of each block.
+        """
         weights = iter(weights)
         own = [list(itertools.islice(weights, len(block.weights))) for block in self.blocks]
         shapes = [x.shape]
@@ -67,7 +75,10 @@ class Chain:
         return own, shapes, draws
 
     def _activations(self, seeds, x, weights, keep):
-        """A function from a slice of images to their activations: with `keep` all, or the last."""
+        """A function from a slice of images to a list of outputs: of all blocks, or of the last.
+
+        `keep` selects all blocks.
+        """
         own, shapes, draws = self._passes(seeds, x, weights)
         prepared = [
             block.prepare(shape, *arrays)
@@ -87,7 +98,7 @@ class Chain:
         return part
 
     def forward(self, seeds, x, *weights):
-        """The output, and a number by which `backward` may find the activations."""
+        """Compute the output, and a number by which `backward` finds the kept activations."""
         values = _split(self._activations(seeds, x, weights, keep=self.train), len(x))
         y, number = np.concatenate([own.pop() for own in values]), next(self.numbers)
         if self.train:
@@ -97,7 +108,7 @@ class Chain:
         return y, np.int64(number)
 
     def backward(self, number, seeds, dy, x, *weights):
-        """The gradients of the images and of all weights."""
+        """Compute the gradients of the images and of all weights."""
         own, shapes, draws = self._passes(seeds, x, weights)
         kept = self.kept.pop(int(number), None)
         anew = None if kept else self._activations(seeds, x, weights, keep=True)
@@ -129,7 +140,16 @@ class Chain:
         ]
 
     def __call__(self, shape, seeds, *arrays):
-        """As a TensorFlow operation, from images and weights to images of `shape`."""
+        """Call the chain as a TensorFlow operation.
+
+        Args:
+            shape: the static shape of the output.
+            seeds: the seeds, (blocks, 2).
+            *arrays: the images and the weights of all blocks.
+
+        Returns:
+            The output, a tensor that is differentiable by all `arrays`.
+        """
         import tensorflow as tf
 
         @tf.custom_gradient

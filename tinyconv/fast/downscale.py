@@ -1,9 +1,9 @@
-"""The downscale of `cifar10_tiny`, forward and backward, as one function on one image.
+"""The fused downscale of `cifar10_tiny`, forward and backward.
 
-LayerNorm(MaxPool2x2(x @ w + bias)), a few rows at a time: what the pool throws away stays in the
-cache, and the backward pass makes it anew.
+The block is LayerNorm(MaxPool2x2(x @ w + bias)). It is computed a few rows at a time. The input of
+the pool stays in the cache, and the backward pass computes it again.
 
-Shapes: image (H, W, C) to (H / 2, W / 2, D), H and W even.
+Shapes: an image (H, W, C) becomes (H / 2, W / 2, D). H and W are even.
 """
 
 import keras
@@ -16,7 +16,10 @@ from tinyconv.graph import INPUT, part
 
 @compiled
 def pool(wide, width, bias, rows):
-    """The largest of each 2x2 pixels of `wide` (P, D), `width` to a line, plus bias, to rows."""
+    """Write the 2x2 max pool of `wide`, plus `bias`, to `rows`.
+
+    `wide` (P, D) are the pixels of a few rows of an image of `width`.
+    """
     half = width // 2
     for p in range(rows.shape[0]):
         first = 2 * width * (p // half) + 2 * (p % half)
@@ -28,7 +31,7 @@ def pool(wide, width, bias, rows):
 
 @compiled
 def pool_gradient(wide, width, rows):
-    """Turns `wide` into its gradient: that of each row goes to the first of its largest."""
+    """Replace `wide` by its gradient. The first maximum of each 2x2 pixels gets that of `rows`."""
     half = width // 2
     none = F(0)
     for p in range(rows.shape[0]):
@@ -48,7 +51,7 @@ def pool_gradient(wide, width, rows):
 
 @compiled
 def forward(x, epsilon, w, bias, gamma, beta, y):
-    """y (B, H / 2, W / 2, D) of x."""
+    """Write the output for x to y (B, H / 2, W / 2, D)."""
     height, width, channels = x.shape[1:]
     step = 2 * max(1, PIXELS // (2 * width))
     wides = np.empty((step * width, w.shape[1]), F)
@@ -69,7 +72,10 @@ def forward(x, epsilon, w, bias, gamma, beta, y):
 
 @compiled
 def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta):
-    """dx, and the gradients of the weights added to what is there; `back` is w transposed."""
+    """Write the gradient of x to dx, and add the gradients of the weights to the other arrays.
+
+    `back` is w, transposed.
+    """
     height, width, channels = x.shape[1:]
     step = 2 * max(1, PIXELS // (2 * width))
     wides = np.empty((step * width, w.shape[1]), F)
@@ -113,7 +119,7 @@ PATTERN = {
 
 
 class Downscale(Block):
-    """Dense, 2x2 max pool and layer norm."""
+    """The fused downscale: dense layer, 2x2 max pool and layer norm."""
 
     pattern = PATTERN
     weights = (("dense", "kernel"), ("dense", "bias"), ("norm", "gamma"), ("norm", "beta"))
@@ -124,7 +130,9 @@ class Downscale(Block):
     @staticmethod
     def fits(layers, shape):
         height, width, _ = shape
-        return height % 2 == width % 2 == 0 and layers["dense"].units > 1  # of one, all is rounding
+        return (
+            height % 2 == width % 2 == 0 and layers["dense"].units > 1
+        )  # a norm of one unit is rounding noise
 
     def output_shape(self, shape, w, *weights):
         batch, height, width, _ = shape

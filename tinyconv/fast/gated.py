@@ -1,12 +1,13 @@
-"""The block of `tiniest`, forward and backward, as one function on one image.
+"""The fused block of `tiniest`, forward and backward.
 
-scale * x + Dense(tanh(exp(a)) * a * b), where a, b = Dense(LayerNorm(views)) and the views are four
-quarters of x: as it is, and through a 3x3, a 7x7 and a blurred, dilated 7x7 depthwise convolution.
+The block is scale * x + Dense(tanh(exp(a)) * a * b), where a, b = Dense(LayerNorm(views)). The four
+views are the quarters of the channels of x. The first is unchanged. The others go through a 3x3, a
+7x7, and a blurred and dilated 7x7 depthwise convolution.
 
-Shapes: image (H, W, C), D = C / 4. A quarter lies here as rows of W * D numbers within a border of
-zeros, and a kernel as (taps, taps, L), repeated along the row, so that all vectors are alike; rows
-are L = W * D numbers long, and as many as H, each rounded up to what tiles take. The layer norm's
-affine part is a part of the weights of the dense layer after it.
+Shapes: an image is (H, W, C), and D = C / 4. A quarter is stored as H rows of L numbers within a
+border of zeros, where L is W * D. H and L are rounded up to whole tiles. A kernel is (taps, taps,
+L), repeated for every pixel of a row. The gamma and beta of the layer norm are multiplied into the
+weights of the dense layer after it.
 """
 
 import keras
@@ -18,19 +19,19 @@ from tinyconv.fast.kernels import PIXELS, F, compiled, exp, normalize, normalize
 from tinyconv.fast.tiles import LANES, tile
 from tinyconv.graph import part
 
-HIGHEST = F(2.0668)  # tanh of e to the power of this, 7.9, is one but for 3e-7
-ROWS = 4  # of output whose sums a tile holds
+HIGHEST = F(2.0668)  # tanh(exp(2.0668)) is 1 within 3e-7
+ROWS = 4  # of output per tile
 
 
 def _convolution(taps, rows):
-    """A tile of the convolution; strides: (row,), (row, row of taps, tap), (row of taps, tap)."""
+    """A tile of the convolution: strides (row,), (row, row of taps, tap), (row of taps, tap)."""
     every = [(i, j) for i in range(taps) for j in range(taps)]
     products = [(row, (row, *tap), tap) for tap in every for row in range(rows)]
     return tile([(row,) for row in range(rows)], products, shared=True)
 
 
 def _gradient(taps, rows):
-    """A tile of the gradient of a row of taps; strides: (tap,), (row, tap), (row,)."""
+    """A tile of the gradient of a row of taps: strides (tap,), (row, tap), (row,)."""
     products = [(tap, (row, tap), (row,)) for row in range(rows) for tap in range(taps)]
     return tile([(tap,) for tap in range(taps)], products)
 
@@ -41,7 +42,10 @@ seven, seven_back = _convolution(7, ROWS), _gradient(7, ROWS)
 
 @compiled
 def convolve(padded, kernel, bias, jump, dilation, target):
-    """The 3x3 or 7x7 convolution of `padded` to target (H, L); taps are `jump` lanes apart."""
+    """Write the 3x3 or 7x7 convolution of `padded` to target (H, L).
+
+    Two taps of a row are `jump` numbers apart.
+    """
     taps, (height, lanes), width = kernel.shape[0], target.shape, padded.shape[1]
     source, weights, out = padded.reshape(-1), kernel.reshape(-1), target.reshape(-1)
     outs, sources, kernels = (lanes,), (width, dilation * width, jump), (taps * lanes, lanes)
@@ -56,7 +60,10 @@ def convolve(padded, kernel, bias, jump, dilation, target):
 
 @compiled
 def convolve_gradient(padded, jump, dilation, gradient, dkernel):
-    """Adds to dkernel (taps, taps, L) the products of `padded` and gradient (H, L)."""
+    """Add the gradient of the kernel to dkernel (taps, taps, L).
+
+    `gradient` (H, L) is that of the output of the convolution of `padded`.
+    """
     taps, (height, lanes), width = dkernel.shape[0], gradient.shape, padded.shape[1]
     source, back, out = padded.reshape(-1), gradient.reshape(-1), dkernel.reshape(-1)
     outs, sources = (lanes,), (width, jump)
@@ -73,13 +80,13 @@ def convolve_gradient(padded, jump, dilation, gradient, dkernel):
 
 @compiled
 def whole(count, unit):
-    """The least multiple of `unit` that is not less than `count`."""
+    """`count` rounded up to a multiple of `unit`."""
     return (count + unit - 1) // unit * unit
 
 
 @compiled
 def place(values, padded, border):
-    """The image (H, W, D) within `border` pixels of a plane; see `make_planes`."""
+    """Copy an image (H, W, D) to a plane of `make_planes`, inside its border."""
     height, width, depth = values.shape
     for h in range(height):
         for w in range(width):
@@ -97,7 +104,7 @@ def place_row(row, padded, h, border, depth):
 
 @compiled
 def collect(image, views, top, rows):
-    """Rows of the four views (H, L), side by side as pixels: rows (P, C)."""
+    """Concatenate the four views of a few rows of an image, from row `top` on, to rows (P, C)."""
     width, depth = image.shape[1], image.shape[2] // 4
     for h in range(rows.shape[0] // width):
         for w in range(width):
@@ -112,7 +119,10 @@ def collect(image, views, top, rows):
 
 @compiled
 def look(image, planes, kernels, biases, blur, views):
-    """The last three views of an image, to views (3, H, L); `planes` hold what they are of."""
+    """Write the last three views of an image to views (3, H, L).
+
+    The inputs of the convolutions are written to `planes`.
+    """
     depth = image.shape[2] // 4
     near, far, wide, sharp = planes
     place(image[:, :, depth : 2 * depth], near, 1)
@@ -128,7 +138,7 @@ def look(image, planes, kernels, biases, blur, views):
 
 @compiled
 def gate(both, bias, gated):
-    """tanh(exp(a)) * a * b of rows (P, 2 C)."""
+    """Write tanh(exp(a)) * a * b for a, b in rows (P, 2 C) to gated (P, C)."""
     width = gated.shape[1]
     for p in range(both.shape[0]):
         for c in range(width):
@@ -138,7 +148,7 @@ def gate(both, bias, gated):
 
 @compiled
 def gate_gradient(both, bias, gated, dgated):
-    """Fills `gated`, and turns `both` into its gradient."""
+    """Write the gate's output to `gated`, and replace `both` by its gradient."""
     width = gated.shape[1]
     for p in range(both.shape[0]):
         for c in range(width):
@@ -153,6 +163,7 @@ def gate_gradient(both, bias, gated, dgated):
 
 @compiled
 def make_planes(height, width, depth):
+    """Zeros for the inputs of the 3x3, 7x7, dilated 7x7 and blur convolutions, with borders."""
     height = whole(height, ROWS)
     return (
         np.zeros((height + 2, (width + 2) * depth + LANES), F),
@@ -164,6 +175,7 @@ def make_planes(height, width, depth):
 
 @compiled
 def make_views(height, width, depth):
+    """Zeros for the last three views, (3, H, L)."""
     return np.zeros((3, whole(height, ROWS), whole(width * depth, LANES)), F)
 
 
@@ -171,7 +183,7 @@ def make_views(height, width, depth):
 def forward(
     x, epsilon, kernels, biases, blur, expand, expand_bias, project, project_bias, scale, y
 ):
-    """y (B, H, W, C) of x."""
+    """Write the output for x to y (B, H, W, C)."""
     height, width, channels = x.shape[1:]
     step = max(1, PIXELS // width)
     planes = make_planes(height, width, channels // 4)
@@ -220,7 +232,7 @@ def backward(
     project_sums,
     dscale,
 ):
-    """dx, and what the gradients of the weights are made of, added to what is there."""
+    """Write the gradient of x to dx, and add the arguments of `Gated.gradients` to the others."""
     height, width, channels = x.shape[1:]
     depth = channels // 4
     step = max(1, PIXELS // width)
@@ -269,7 +281,7 @@ def backward(
                     for c in range(depth):
                         views[view, h, w + c] = drow[p, (view + 1) * depth + c]
         for view in range(3):
-            views[view, height:] = F(0)  # `look` convolved there, too
+            views[view, height:] = F(0)  # `look` wrote to these rows
             for h in range(height):
                 for c in range(width * depth):
                     dbiases[view, c] += views[view, h, c]
@@ -316,7 +328,7 @@ PATTERN = {
 
 
 class Gated(Block):
-    """The fused block."""
+    """The fused block of `tiniest`."""
 
     pattern = PATTERN
     weights = (
@@ -345,11 +357,11 @@ class Gated(Block):
 
     @staticmethod
     def _inner(width, k3, b3, k7, b7, k19, b19, gamma, beta, expand, expand_bias):
-        """Kernels and biases repeated along a row of `width` pixels; affine part in `expand`."""
+        """Kernels and biases for rows of `width` pixels, and `expand` with gamma and beta."""
         lanes = whole(width * len(b3), LANES)
 
         def row(vectors):
-            """(..., D) -> (..., L), with zeros at the end."""
+            """Repeat (..., D) to (..., L), with zeros at the end."""
             repeated = np.zeros((*vectors.shape[:-1], lanes), F)
             repeated[..., : width * len(b3)] = np.tile(vectors, width)
             return repeated
@@ -390,7 +402,7 @@ class Gated(Block):
         depth = len(weights[1])
 
         def fold(row):
-            """The sum over the pixels of a row, and over zeros: (..., L) -> (..., D)."""
+            """The sum over the pixels of a row: (..., L) -> (..., D)."""
             row = row[..., : row.shape[-1] // depth * depth]
             return row.reshape(*row.shape[:-1], -1, depth).sum(axis=-2)
 

@@ -1,7 +1,8 @@
-"""The grouped 4x4 convolution of stride 2 between the stages of `tiniest`, forward and backward.
+"""The fused downscale of `tiniest`, forward and backward: a grouped 4x4 convolution of stride 2.
 
-Shapes: image (H, W, G * I) to (H / 2, W / 2, G * O), G groups of I channels in and O out. Here the
-groups lie innermost, (H + 2, W + 2, I, G): what is done to one group is done to all at once.
+Shapes: an image (H, W, G * I) becomes (H / 2, W / 2, G * O), for G groups of I input channels and O
+output channels. The padded image is stored as (H + 2, W + 2, I, G). The groups are the last axis,
+so that a vector instruction computes all groups at once.
 """
 
 import keras
@@ -17,7 +18,7 @@ PIXELS_A_TILE = 4
 
 @compiled
 def place(image, padded):
-    """The image (H, W, G * I) into the middle of a plane (H + 2, W + 2, I, G)."""
+    """Copy an image (H, W, G * I) to the middle of `padded` (H + 2, W + 2, I, G)."""
     inner, groups = padded.shape[2:]
     for h in range(image.shape[0]):
         for w in range(image.shape[1]):
@@ -27,7 +28,7 @@ def place(image, padded):
 
 
 def _convolution(pixels):
-    """A tile of the convolution; strides: (pixel,), (row, pixel), (row of taps, tap)."""
+    """A tile of the convolution: strides (pixel,), (row, pixel), (row of taps, tap)."""
     taps = [(a, b) for a in range(4) for b in range(4)]
     products = [(p, (a, b + 2 * p), (a, b)) for a, b in taps for p in range(pixels)]
     return tile([(p,) for p in range(pixels)], products)
@@ -38,7 +39,10 @@ several, one = _convolution(PIXELS_A_TILE), _convolution(1)
 
 @compiled
 def forward(x, kernel, bias, y):
-    """y (B, H / 2, W / 2, G * O) of x; kernel is (4, 4, I, O, G) and bias (O, G)."""
+    """Write the output for x to y (B, H / 2, W / 2, G * O).
+
+    The kernel is (4, 4, I, O, G), and the bias is (O, G).
+    """
     inner, outer, groups = kernel.shape[2:]
     height, width = y.shape[1:3]
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
@@ -111,7 +115,7 @@ PATTERN = {
 
 
 class Grouped(Block):
-    """Zero padding by one pixel and the convolution."""
+    """The fused downscale of `tiniest`: zero padding by one pixel, and the convolution."""
 
     pattern = PATTERN
     weights = (("conv", "kernel"), ("conv", "bias"))
@@ -128,7 +132,7 @@ class Grouped(Block):
         return batch, height // 2, width // 2, len(bias)
 
     def prepare(self, shape, kernel, bias):
-        """(4, 4, I, G * O) -> (4, 4, I, O, G)."""
+        """The kernel (4, 4, I, G * O) as (4, 4, I, O, G), and the bias (G * O,) as (O, G)."""
         groups = kernel.reshape(*kernel.shape[:3], self.groups, -1)
         return (
             np.ascontiguousarray(groups.swapaxes(-1, -2)),

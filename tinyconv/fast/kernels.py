@@ -1,7 +1,6 @@
-"""What the fused blocks share, compiled by Numba: vectorized mathematics, layer norm, dropout.
+"""Functions of all fused blocks, compiled by Numba: mathematics, layer norm and dropout.
 
-Everything works on rows (pixels, channels) of float32 in C order, one image at a time on one
-thread, so that what a block computes between its input and its output stays in the cache.
+They work on rows (pixels, channels) of float32 in C order.
 """
 
 import zlib
@@ -27,20 +26,21 @@ SHARED = f"_{zlib.crc32(b''.join(SOURCES)):08x}"
 
 
 def compiled(function):
-    """`function`, compiled on its first call and kept on disk where there is a place for it.
+    """Compile a function on its first call, with a cache on disk if a folder is writable.
 
-    Numba takes what it finds there for current if the function's own file has not changed since;
-    the name says what else it is made of. Calls between such functions are inlined: else what was
-    compiled just now may call another build, with other last digits, than what comes from disk.
+    Numba's cache is valid until the file of the function changes. A function also depends on
+    `kernels.py` and `tiles.py`, and their checksum is therefore a part of its name. Calls between
+    compiled functions are inlined. Without inlining, a new function could call an old build from
+    the cache, with other rounding.
     """
     function.__qualname__ += SHARED
     try:
         return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # neither the package nor the home folder can be written to
+    except RuntimeError:  # neither the package nor the home folder is writable
         return njit(**OPTIONS)(function)
 
 
-PIXELS = 256  # that a block handles at a time: few enough for the cache, enough for the matrices
+PIXELS = 256  # per matrix product: few enough for the cache, enough for a fast product
 
 
 @intrinsic
@@ -59,8 +59,8 @@ def clip(x, low, high):
 
 @inlined
 def exp(x, highest):
-    """e to the x, or to the nearest in -80..`highest`, at most 80, within 4e-6 of itself."""
-    turns = clip(x, F(-80), highest) * F(1.4426950408889634)  # in powers of two
+    """exp(x), with a relative error below 4e-6. x is clipped to -80..`highest`, at most 80."""
+    turns = clip(x, F(-80), highest) * F(1.4426950408889634)  # the exponent to base 2
     whole = np.floor(turns + F(0.5))
     r = (turns - whole) * F(0.6931471805599453)
     y = F(1 / 720)
@@ -71,7 +71,7 @@ def exp(x, highest):
 
 @inlined
 def erf(x):
-    """The error function within 5e-7, by the rational function that Eigen (MPL-2.0) takes."""
+    """The error function within 5e-7, by the rational approximation of Eigen (MPL-2.0)."""
     x = clip(x, F(-4), F(4))
     s = x * x
     p = F(-2.72614225801306e-10)
@@ -97,9 +97,9 @@ def erf(x):
 
 @inlined
 def twice_cdf(x, bell):
-    """1 + erf(x / sqrt(2)) within 8e-7, if `bell` is exp(-x * x / 2).
+    """1 + erf(x / sqrt(2)) within 8e-7. `bell` must be exp(-x * x / 2).
 
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
     """
     t = F(1) / (F(1) + F(0.3275911 * 0.7071067811865476) * abs(x))
     y = F(1.061405429)
@@ -111,7 +111,7 @@ def twice_cdf(x, bell):
 
 @inlined
 def tanh(x):
-    """The hyperbolic tangent of -7.9..7.9 within 4e-7 of itself, as Eigen (MPL-2.0) takes it."""
+    """tanh(x) for x in -7.9..7.9 with a relative error below 4e-7, by Eigen's (MPL-2.0) formula."""
     s = x * x
     p = F(-2.76076847742355e-16)
     for c in (
@@ -131,15 +131,15 @@ def tanh(x):
 
 @inlined
 def mix(h):
-    """32 bits well stirred (the lowbias32 hash of https://nullprogram.com/blog/2018/07/31/)."""
-    h = U((h ^ (h >> U(16))) * U(0x7FEB352D))  # Numba makes 64 bits of a product
+    """The hash lowbias32 of 32 bits. Source: https://nullprogram.com/blog/2018/07/31/."""
+    h = U((h ^ (h >> U(16))) * U(0x7FEB352D))  # Numba promotes a product to 64 bits
     h = U((h ^ (h >> U(15))) * U(0x846CA68B))
     return U(h ^ (h >> U(16)))
 
 
 @compiled
 def draw(keep, seed):
-    """Half of `keep` becomes 1 and half 0, by one hashed bit per element."""
+    """Fill `keep` with 0 and 1 at equal probability, by one hashed bit per element."""
     for i in range(keep.shape[0]):
         h = U(U(seed + U(i)) * U(0x9E3779B1))
         h = U((h ^ (h >> U(15))) * U(0x85EBCA6B))
@@ -148,7 +148,7 @@ def draw(keep, seed):
 
 @compiled
 def place(image, padded, border):
-    """The image (H, W, C) within `border` pixels of `padded`, whose own border stays as it is."""
+    """Copy an image (H, W, C) to `padded`, inside a border of `border` pixels."""
     for h in range(image.shape[0]):
         row = image[h].reshape(-1)
         target = padded[h + border].reshape(-1)[border * image.shape[2] :]
@@ -158,7 +158,10 @@ def place(image, padded, border):
 
 @compiled
 def normalize(rows, inverse, epsilon):
-    """Layer norm in place, without its affine part; `inverse` becomes 1 / deviation of each row."""
+    """Normalize `rows` in place, without gamma and beta.
+
+    `inverse` becomes 1 / standard deviation of each row.
+    """
     width = rows.shape[1]
     for p in range(rows.shape[0]):
         total = F(0)
@@ -177,7 +180,7 @@ def normalize(rows, inverse, epsilon):
 
 @inlined
 def normalize_gradient(row, normal, inverse):
-    """From the gradient of normalized values to that of the values themselves, in place."""
+    """Replace the gradient of a normalized row by the gradient of the row before `normalize`."""
     width = row.shape[0]
     first, second = F(0), F(0)
     for c in range(width):

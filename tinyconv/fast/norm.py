@@ -1,4 +1,4 @@
-"""Layer norm over the channels, forward and backward, as one pass over each pixel."""
+"""The fused layer norm over the channels, forward and backward, in one pass over each pixel."""
 
 import numpy as np
 
@@ -37,7 +37,7 @@ PATTERN = {"norm": layer_norm(INPUT)}
 
 
 class Norm(Block):
-    """Layer norm of images."""
+    """The fused layer norm of images."""
 
     pattern = PATTERN
     weights = (("norm", "gamma"), ("norm", "beta"))
@@ -47,7 +47,7 @@ class Norm(Block):
 
     @staticmethod
     def fits(layers, shape):
-        return shape[-1] > 1  # of one channel, what is left is rounding
+        return shape[-1] > 1  # a norm of one channel is rounding noise
 
     def forward(self, draws, x, prepared, y):
         rows, out = (a.reshape(-1, a.shape[-1]) for a in (x, y))

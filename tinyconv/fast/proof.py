@@ -1,7 +1,7 @@
-"""Whether the fast twin of a net is the same function: both are asked about noise.
+"""A check that the fused twin of a net computes the same function, with noise as images.
 
-Every weight is shaken first, for a fresh net hides much: layer scales start at a millionth, offsets
-at zero. No variable changes: inside a `StatelessScope` they only seem to.
+Noise is added to every weight for the check, because a new net would hide errors: its layer scales
+are 1e-6, and its offsets are zero. The check runs in a `StatelessScope` and changes no variable.
 """
 
 import contextlib
@@ -13,34 +13,38 @@ import keras
 import numpy as np
 
 IMAGES = 2
-SIZE = 32  # of an image where the net takes any
-SHAKE = 0.1  # standard deviation of what is added to weights
-ANSWERS = 1e-3  # how far logits may be apart, as a share of the largest
-STATES = 1e-2  # and what training leaves in a batch norm, as a share of its norm
-# Gradients are compared by their norms: a ReLU of a number next to zero that is on in the one and
-# off in the other changes single numbers at will, but little of all.
-GRADIENTS = 0.05  # how far that of a weight may be apart, as a share of its norm
-ROUNDING = 1e-4  # what is less is nothing, as a share of the norm of the largest gradient
+SIZE = 32  # height and width of an image if the net accepts any
+SHAKE = 0.1  # standard deviation of the noise that is added to weights
+ANSWERS = 1e-3  # allowed difference of logits, as a share of the largest logit
+STATES = 1e-2  # allowed difference of moving statistics after training, as a share of their norm
+# Gradients are compared by their norms. Rounding can switch a ReLU of a number close to zero, which
+# changes single elements of a gradient, but hardly its norm.
+GRADIENTS = 0.05  # allowed difference of a weight's gradient, as a share of its norm
+ROUNDING = 1e-4  # ignored difference of gradients, as a share of the norm of the largest gradient
 
-Values = dict[int, tuple[keras.Variable, Any]]  # what variables seem to be, by their id
+Values = dict[int, tuple[keras.Variable, Any]]  # variables and their values in the check, by id
 
 
-_known: dict[tuple[str, bool], str | None] = {}  # faults, by the configuration of the net
+_known: dict[
+    tuple[str, bool], str | None
+] = {}  # results, by configuration of the net and `training`
 
 
 def fault(net: keras.Model, twin: keras.Model, training: bool = True) -> str | None:
-    """What is wrong with the twin of a net: the predicate of a sentence, or None.
-
-    Nets of one configuration have twins of one kind, so each configuration is checked once.
+    """Check the twin of a net. Nets of the same configuration are checked only once.
 
     Args:
         net: the net.
         twin: its twin.
-        training: check the answers, statistics and gradients of training, too.
+        training: whether to check the outputs, moving statistics and gradients of training too.
+
+    Returns:
+        None if the twin computes the same function. Otherwise the predicate of a sentence about it,
+        such as "differs in its gradients in training".
     """
     try:
         key = (json.dumps(net.get_config()), training)
-    except (TypeError, ValueError):  # a layer that cannot be written down
+    except (TypeError, ValueError):  # a layer that cannot be serialized
         return _fault(net, twin, training)
     if key not in _known:
         _known[key] = _fault(net, twin, training)
@@ -62,7 +66,7 @@ def _fault(net: keras.Model, twin: keras.Model, training: bool) -> str | None:
                 found = _difference(own, other)
                 if found:
                     return f"{found} in {mode}"
-    except Exception as error:  # of a compiler, say; the net itself needs none
+    except Exception as error:  # such as an error of Numba's compiler
         return f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     return None
 
@@ -70,8 +74,8 @@ def _fault(net: keras.Model, twin: keras.Model, training: bool) -> str | None:
 def _difference(own: tuple, other: tuple) -> str | None:
     (wanted, states, gradients), (answers, other_states, other_gradients) = own, other
     most, apart = np.abs(wanted).max(), np.abs(answers - wanted).max()
-    if not (apart <= ANSWERS * most < np.inf):  # a NaN is not
-        return f"differs by {apart:.2g} of at most {most:.2g}"
+    if not (apart <= ANSWERS * most < np.inf):  # false for NaN
+        return f"has logits that differ by {apart:.2g}, where the largest is {most:.2g},"
     if not _alike(states, other_states, STATES):
         return "differs in its batch norms"
     if not _alike(gradients, other_gradients, GRADIENTS, ROUNDING):
@@ -81,7 +85,7 @@ def _difference(own: tuple, other: tuple) -> str | None:
 
 def _alike(own: list, other: list, share: float, rounding: float = 0) -> bool:
     own, other = ([np.float64(array) for array in arrays] for arrays in (own, other))
-    norms = [np.linalg.norm(array) for array in own]  # in float32 they may be infinite
+    norms = [np.linalg.norm(array) for array in own]  # float64: no overflow
     least = rounding * max(norms, default=0)
     return bool(np.isfinite(norms).all()) and all(
         np.linalg.norm(a - b) <= share * norm + least
@@ -90,7 +94,7 @@ def _alike(own: list, other: list, share: float, rounding: float = 0) -> bool:
 
 
 def _shaken(net: keras.Model, rng: np.random.Generator) -> Values:
-    """The variables of a net and what they are now, but for noise; variances stay positive."""
+    """The variables of a net and their values plus noise. Moving variances stay positive."""
     values = {}
     for variable in net.variables:
         value = keras.ops.convert_to_numpy(variable)
@@ -103,7 +107,7 @@ def _shaken(net: keras.Model, rng: np.random.Generator) -> Values:
 
 @contextlib.contextmanager
 def _without_dropout(net: keras.Model) -> Iterator[None]:
-    """The context in which nothing is dropped: the twin's bits are not those of the net."""
+    """The context without dropout, because the twin draws other masks than the net."""
     layers = [layer for layer in net.layers if type(layer) is keras.layers.Dropout]
     rates = [layer.rate for layer in layers]
     try:
@@ -116,7 +120,7 @@ def _without_dropout(net: keras.Model) -> Iterator[None]:
 
 
 def _call(model: keras.Model, values: Values, images: np.ndarray, training: bool) -> tuple:
-    """The answers of a model, and the scope that knows what the variables would be after."""
+    """The outputs of a model, and the scope with the values of the variables after the call."""
     with keras.StatelessScope(list(values.values())) as scope:
         return model(images, training=training), scope
 
@@ -127,8 +131,8 @@ def _answer(net: keras.Model, model: keras.Model, values: Values, images: np.nda
 
 
 def _learn(net: keras.Model, model: keras.Model, values: Values, images: np.ndarray) -> tuple:
-    """The answers in training, what it leaves in the variables, and the gradients of weights."""
-    if keras.backend.backend() == "jax":  # whose gradients of the net would take minutes
+    """The outputs in training mode, the moving statistics after it, and the gradients."""
+    if keras.backend.backend() == "jax":  # JAX' gradients of the net would take minutes
         answers, scope = _call(model, values, images, training=True)
         gradients: list = []
     else:

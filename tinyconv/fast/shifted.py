@@ -1,11 +1,12 @@
 """Depthwise and grouped convolutions as sums of shifted images, for JAX on a CPU.
 
-There XLA makes the gradient of such a convolution hundreds of times slower than its arithmetic.
-Here both directions are multiply-adds of whole images, one for each place of the kernel.
+XLA computes the gradient of such a convolution on a CPU hundreds of times slower than the number of
+operations requires. This module computes both directions as one multiply-add of whole images for
+each tap of the kernel.
 
-Shapes: image (B, H, W, I, G) to (B, H', W', O, G) by a kernel (K, K, I, O, G): G groups, each of I
-channels in and O out, innermost, as what is done to one is done to all. A depthwise convolution has
-a group for every channel.
+Shapes: a kernel (K, K, I, O, G) maps an image (B, H, W, I, G) to (B, H', W', O, G), for G groups of
+I input channels and O output channels. The groups are the last axis, so that a vector instruction
+computes all groups at once. A depthwise convolution has one group per channel.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ def _places(kernel):
 
 
 def _shift(x, place, size, strides, dilation):
-    """The (B, H', W', I, G) of `x` that one place of the kernel meets."""
+    """The pixels of `x` that a tap of the kernel is multiplied with, (B, H', W', I, G)."""
     starts = [at * step for at, step in zip(place, dilation, strict=True)]
     rows, columns = (
         slice(start, start + (count - 1) * stride + 1, stride)
@@ -42,7 +43,18 @@ def _sum(x, kernel, size, strides, dilation):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(x, kernel, strides, dilation, pads):
-    """Both in float32; `strides` and `dilation` per axis, `pads` (before, after) per axis."""
+    """Convolve x (B, H, W, I, G) with a kernel (K, K, I, O, G), both in float32.
+
+    Args:
+        x: the images.
+        kernel: the kernel.
+        strides: the stride of each axis.
+        dilation: the dilation of each axis.
+        pads: (before, after) of each axis, in pixels.
+
+    Returns:
+        The images (B, H', W', O, G).
+    """
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
     size = [
         (length - (k - 1) * d - 1) // s + 1
@@ -62,7 +74,7 @@ def _backward(strides, dilation, pads, kept, dy):
     size = dy.shape[1:3]
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
 
-    def add(total, image):  # one image at a time, which stays in the cache
+    def add(total, image):  # one image at a time, so that it stays in the cache
         x, dy = image
         products = (
             _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :]
@@ -73,7 +85,7 @@ def _backward(strides, dilation, pads, kept, dy):
 
     start = jnp.zeros((kernel.shape[0] * kernel.shape[1], *kernel.shape[2:]))
     dkernel = jax.lax.scan(add, start, (padded, dy))[0].reshape(kernel.shape)
-    # The image's gradient is a convolution, too: of dy, its strides filled up with zeros.
+    # The gradient of x is a convolution of dy, with zeros between the pixels for the strides.
     around = []
     for axis in (0, 1):
         before = (kernel.shape[axis] - 1) * dilation[axis] - pads[axis][0]
@@ -89,7 +101,7 @@ convolve.defvjp(_forward, _backward)
 
 
 def _apply(layer, x, kernel):
-    """`layer`'s convolution of x (B, H, W, G * I) by a kernel (K, K, I, G, O)."""
+    """Convolve x (B, H, W, G * I) with a kernel (K, K, I, G, O) and the settings of `layer`."""
     window = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, layer.strides, layer.padding.upper())
     y = convolve(
@@ -106,7 +118,10 @@ FREE = "kernel_size strides padding dilation_rate use_bias activation dtype"
 
 
 class Shifted(keras.layers.Layer):
-    """A stock depthwise or grouped convolution, computed so; it owns nothing but this layer."""
+    """A stock depthwise or grouped convolution, computed by `convolve`.
+
+    The variables are those of the stock layer.
+    """
 
     patterns = (
         {

@@ -1,7 +1,7 @@
-"""Sums of products of vectors, held in registers where there are enough, as code for Numba.
+"""Tiles: sums of products of vectors in registers, generated for Numba.
 
-Numba keeps the sum of a convolution in memory, or loads both factors of every product; a tile holds
-several sums at once and loads what they share once, which is twice as fast.
+Numba's own code for a convolution keeps a sum in memory, or loads both factors of every product. A
+tile keeps several sums in registers and loads their common factors once. It is twice as fast.
 """
 
 from typing import Any
@@ -11,25 +11,28 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-LANES = 16  # numbers of a vector; LLVM splits it where the machine's are shorter
+LANES = 16  # numbers per vector; LLVM splits a vector if the registers are shorter
 
-Place = tuple[int, ...]  # in units of strides that are known only when the tile runs
+Place = tuple[int, ...]  # a position, in units of strides that the caller of the tile gives
 
 
 def tile(sums: list[Place], products: list[tuple[int, Place, Place]], shared: bool = False) -> Any:
-    """A function for compiled code that adds products of vectors to sums of them.
+    """Make a function for compiled code that computes sums of products of vectors.
+
+    The function takes (out, at, initial, at, source, at, kernel, at, out_strides, source_strides,
+    kernel_strides). `out`, `initial`, `source` and `kernel` are flat, contiguous arrays of float32.
+    Numba raises a TypingError for other arrays. Each `at` is the index of the element from which
+    the places in the array before it are counted. The strides are tuples.
 
     Args:
-        sums: where each sum is stored, as many numbers as `out` has strides.
-        products: which sum, by its index, a product belongs to, where its first factor is in
-            `source`, and where its second is in `kernel`.
-        shared: all sums begin with the same vector of `initial`; else each with one from its own
-            place, by the strides of `out`.
+        sums: the place in `out` of each sum.
+        products: for each product, the index of its sum, the place of the first factor in `source`,
+            and the place of the second factor in `kernel`.
+        shared: whether all sums start with the same vector of `initial`. Otherwise each sum starts
+            with the vector at its own place, with the strides of `out`.
 
     Returns:
-        A function of (out, at, initial, at, source, at, kernel, at, and the strides of out, source
-        and kernel as tuples): flat arrays, each with the element that its places count from. Of
-        arrays that are not float32 in one piece, Numba makes a TypingError.
+        The function.
     """
 
     @intrinsic
@@ -62,7 +65,7 @@ def tile(sums: list[Place], products: list[tuple[int, Place, Place]], shared: bo
             index = context.get_value_type(integer)
 
             def place(array: int, strides: int) -> Any:
-                """A function from places of argument `array` to pointers."""
+                """A function from a place in the argument number `array` to a pointer."""
                 kind, value, start = signature.args[array], arguments[array], arguments[array + 1]
                 data = context.make_array(kind)(context, builder, value).data
 

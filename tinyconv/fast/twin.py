@@ -1,4 +1,4 @@
-"""The fast twin of a net: the same weights, with chains of blocks as one operation."""
+"""The fused twin of a net: a model with the same variables and with chains of fused blocks."""
 
 from typing import Any
 
@@ -18,7 +18,11 @@ BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
 
 
 class Fused(keras.layers.Layer):
-    """Stock layers, by role and `block` after block, as one chain; it owns nothing but them."""
+    """A chain of fused blocks. The variables are those of the stock layers.
+
+    Args:
+        parts: (block, match) of each block of the chain.
+    """
 
     def __init__(self, parts):
         _, last = parts[-1]
@@ -56,7 +60,10 @@ def _has_weights(operation: Any) -> bool:
 
 
 def _chains(graph: Graph) -> list[list[tuple]]:
-    """(block, match) of each chain: each block alone takes what the one before puts out."""
+    """The chains of a graph, as (block, match) of each block.
+
+    In a chain, only the next block takes the output of a block.
+    """
     found: dict[Any, tuple] = {}
     taken: set[Any] = set()
     for block in BLOCKS:
@@ -66,7 +73,7 @@ def _chains(graph: Graph) -> list[list[tuple]]:
             if images and not taken & own and block.fits(match.layers, shape):
                 found[match.output._keras_history] = (block, match)
                 taken |= own
-    chains: dict[Any, list] = {}  # by the output of each
+    chains: dict[Any, list] = {}  # by the history of a chain's output
     for node in graph.nodes:
         for output in (tensor._keras_history for tensor in node.outputs):
             if output in found:
@@ -78,7 +85,12 @@ def _chains(graph: Graph) -> list[list[tuple]]:
 
 
 def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
-    """What stands for a tensor of a model, by its history, and of which tensor it is made."""
+    """The layers that replace parts of a model.
+
+    Returns:
+        A dict from the history of a tensor to the layer that computes the tensor in the twin, and
+        the input of this layer.
+    """
     if keras.backend.backend() == "jax":
         from tinyconv.fast.shifted import Shifted
 
@@ -91,7 +103,7 @@ def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
 
 
 def _singles(graph: Graph, kind: Any) -> dict[Any, tuple[Any, Any]]:
-    """The same of single layers for which a `kind` may stand."""
+    """As `_replaced`, for single layers that a layer of type `kind` replaces."""
     replaced = {}
     for match in (match for pattern in kind.patterns for match in graph.find(pattern)):
         (layer,) = match.layers.values()
@@ -101,9 +113,13 @@ def _singles(graph: Graph, kind: Any) -> dict[Any, tuple[Any, Any]]:
 
 
 def fused(model: keras.Model) -> keras.Model:
-    """The twin of a model, not yet tried; `model` itself if there is nothing to replace."""
+    """Make the twin of a model without checking it.
+
+    Returns:
+        The twin, or `model` itself if no layer can be replaced.
+    """
     ends = (getattr(model, end, None) for end in ("input", "output"))
-    stock = type(model).__module__.startswith("keras.")  # what a subclass does, nobody knows
+    stock = type(model).__module__.startswith("keras.")  # a subclass may have another `call`
     if not stock or not all(isinstance(end, keras.KerasTensor) for end in ends):
         return model
     replaced = _replaced(Graph(model))
@@ -112,7 +128,7 @@ def fused(model: keras.Model) -> keras.Model:
     done = {model.input._keras_history: model.input}
 
     def value(tensor):
-        """What stands for `tensor` of the model in its twin."""
+        """The tensor of the twin that corresponds to `tensor` of the model."""
         history = tensor._keras_history
         if history not in done:
             if history in replaced:
@@ -133,17 +149,17 @@ def fused(model: keras.Model) -> keras.Model:
 
 
 def twin(model: keras.Model, training: bool = True) -> keras.Model:
-    """`model` with what can be fused, or under JAX shifted, on the same variables.
+    """Make the fused twin of a model, and check it.
 
     Args:
         model: a functional model.
-        training: whether the twin will be trained. Otherwise its inference alone is checked, and no
+        training: whether the twin will be trained. Otherwise only inference is checked, and no
             backward pass is compiled.
 
     Returns:
-        A functional model that shares every weight with `model` and answers the same within 1e-5;
-        `model` itself if it has no such layers, or more than a tensor on either end, or if the
-        twin, asked about noise, answered or learned otherwise: that is printed.
+        A functional model that shares every variable with `model` and has the same outputs within
+        1e-5. It is `model` itself if no layer can be replaced or `model` has several inputs or
+        outputs. It is also `model` itself if the check fails, which is printed.
     """
     fast = fused(model)
     fault = proof.fault(model, fast, training) if fast is not model else None

@@ -1,4 +1,4 @@
-"""What several families share: normalized images, PyTorch's padding, squeeze-excite, the head.
+"""Blocks of several families: normalization of images, padding, squeeze-and-excitation, the head.
 
 Source: https://github.com/huggingface/pytorch-image-models (timm, Apache-2.0).
 """
@@ -10,10 +10,13 @@ INCEPTION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def normalize(x, mean_std):
-    """Raw RGB in 0..255 (B, H, W, 3), less the mean, over the standard deviation, per channel."""
+    """Normalize raw RGB in 0..255 (B, H, W, 3) by the mean and standard deviation per channel.
+
+    `mean_std` holds both for images in 0..1.
+    """
     mean, std = mean_std
     return keras.layers.Rescaling(
-        # Three axes: Keras moves a scale of one axis to the front where it is set to NCHW.
+        # The scale has three axes: with channels_first, Keras transposes a scale of one axis.
         scale=[[[1 / (255 * s) for s in std]]],
         offset=[-m / s for m, s in zip(mean, std, strict=True)],
         name="normalize",
@@ -21,12 +24,15 @@ def normalize(x, mean_std):
 
 
 def normal(fan):
-    """He's start for `fan` weights per unit: normal, of variance 2 / fan."""
+    """He's initializer for `fan` weights per unit: normal, with variance 2 / fan."""
     return keras.initializers.RandomNormal(stddev=(2 / fan) ** 0.5)
 
 
 def pad(x, kernel, stride, name):
-    """PyTorch's padding of a strided 3x3 window: one pixel on every side, not the end alone."""
+    """PyTorch's padding of a strided 3x3 window: one pixel on every side.
+
+    Keras' "same" pads only the bottom and the right.
+    """
     if stride == 1 or kernel == 1:
         return x
     return keras.layers.ZeroPadding2D(kernel // 2, data_format="channels_last", name=f"{name}_pad")(
@@ -35,7 +41,7 @@ def pad(x, kernel, stride, name):
 
 
 def conv(x, width, kernel, stride, name):
-    """A convolution without bias; (H, W) -> (H / stride, W / stride), rounded up."""
+    """A convolution without bias: (H, W) -> (H / stride, W / stride), rounded up."""
     x = pad(x, kernel, stride, name)
     return keras.layers.Conv2D(
         width,
@@ -50,7 +56,7 @@ def conv(x, width, kernel, stride, name):
 
 
 def dwconv(x, kernel, stride, name):
-    """A depthwise convolution without bias, padded like `conv`."""
+    """A depthwise convolution without bias, with the padding of `conv`."""
     x = pad(x, kernel, stride, name)
     return keras.layers.DepthwiseConv2D(
         kernel,
@@ -64,7 +70,7 @@ def dwconv(x, kernel, stride, name):
 
 
 def halve(x, name):
-    """The mean of each 2x2; at an odd border, of what is there."""
+    """The mean of each 2x2 pixels. At the border of an odd size, of the pixels inside the image."""
     return keras.layers.AveragePooling2D(2, padding="same", data_format="channels_last", name=name)(
         x
     )
@@ -81,11 +87,17 @@ def relu(x, name):
 
 
 def residual(x, convs, name, excite=None, hidden=None):
-    """ReLU(x + the last of several convolutions), each under batch norm.
+    """A residual block: ReLU(x + convolutions(x)), with a batch norm after each convolution.
 
-    `convs` lists (width, kernel, stride). Where the shape changes, x is projected: means of 2x2
-    pixels, then a 1x1 convolution. Convolution number `excite`, from 1 up, is followed by
-    squeeze-excite with `hidden` channels.
+    If the convolutions change the shape, the shortcut is a 2x2 average pool and a 1x1 convolution.
+
+    Args:
+        x: the input.
+        convs: (width, kernel, stride) of each convolution.
+        name: the beginning of the names of all layers.
+        excite: the number of the convolution before the squeeze-and-excitation, counted from 1.
+            Default: no squeeze-and-excitation.
+        hidden: the number of hidden channels of the squeeze-and-excitation.
     """
     shortcut, before = x, x.shape[1:]
     for number, (width, kernel, stride) in enumerate(convs, 1):
@@ -106,9 +118,11 @@ def residual(x, convs, name, excite=None, hidden=None):
 
 
 def squeeze_excite(x, hidden, activation, initializer, name):
-    """x times a gate in 0..1 per channel, read off the means of all channels.
+    """Squeeze-and-excitation: x times a gate in 0..1 per channel.
 
-    Paper: https://arxiv.org/abs/1709.01507. `initializer(fan_in, fan_out)` starts the kernels.
+    Two dense layers compute the gates from the mean of each channel over all pixels. The function
+    `initializer(fan_in, fan_out)` returns the initializer of a kernel.
+    Paper: https://arxiv.org/abs/1709.01507.
     """
     width = x.shape[-1]
     gate = keras.layers.GlobalAveragePooling2D(
@@ -130,19 +144,22 @@ def squeeze_excite(x, hidden, activation, initializer, name):
 
 
 def squeeze_excite_names(name, key, convs=("fc1", "fc2")):
-    """`squeeze_excite`'s layers as `torch_names` of a net gives them."""
+    """Yield the layers of `squeeze_excite` for the function `torch_names` of a net."""
     yield f"{name}_reduce", f"{key}.{convs[0]}", "pointwise"
     yield f"{name}_expand", f"{key}.{convs[1]}", "pointwise"
 
 
 def mlp_names(name, key):
-    """The two dense layers of an MLP as `torch_names` of a net gives them."""
+    """Yield the two dense layers of an MLP for the function `torch_names` of a net."""
     yield f"{name}_expand", f"{key}.fc1", "dense"
     yield f"{name}_project", f"{key}.fc2", "dense"
 
 
 def classifier(x, num_classes, initializer):
-    """The logits, in float32 whatever the rest computes in; without classes, x itself."""
+    """The dense layer of the logits, in float32 also in mixed precision.
+
+    Without classes, the result is x itself.
+    """
     if not num_classes:
         return x
     return keras.layers.Dense(

@@ -1,20 +1,20 @@
 """timm's tiny ByobNet ("bring your own blocks"): four kinds of residual block, one per stage.
 
-Rebuilt after timm (Apache-2.0), https://huggingface.co/timm/test_byobnet.r160_in1k, whose weights
-it takes.
+Rebuilt after timm (Apache-2.0). The net can load the weights of
+https://huggingface.co/timm/test_byobnet.r160_in1k.
 
 | net          | parameters | ImageNet top-1 at 160x160 | at 192x192 |
 |--------------|------------|---------------------------|------------|
 | test_byobnet | 456,856    | 45.85%                    | 46.69%     |
 
-Parameters are for 1000 classes, accuracies are timm's own.
+Parameters are for 1000 classes. The accuracies are those that timm reports.
 """
 
 import keras
 
 from tinyconv.nets import blocks
 
-# Convolutions (width, kernel, stride) of a stage's block; squeeze-excite: after which, its channels
+# A stage's convolutions (width, kernel, stride), and `excite` and `hidden` of `blocks.residual`.
 STAGES = (
     (((16, 3, 2), (32, 1, 1)), 1, 8),  # an edge block, (80, 80, 24) -> (40, 40, 32)
     (((32, 1, 1), (64, 3, 2)), 2, 16),  # a dark block, -> (20, 20, 64)
@@ -39,7 +39,7 @@ def test_byobnet(num_classes, input_shape):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     yield "stem_conv", "stem.conv", "conv"
     yield "stem_norm", "stem.bn", "norm"
     for stage, (convs, excite, _) in enumerate(STAGES, 1):

@@ -1,4 +1,4 @@
-"""cifar10-tiny: a ConvNeXt-like net for 32x32 images whose depthwise convolution does the widening.
+"""cifar10-tiny: a ConvNeXt-like net for 32x32 images with a widening depthwise convolution.
 
 Source: https://github.com/soyflourbread/cifar10-tiny (MIT), rebuilt from its description.
 
@@ -7,8 +7,8 @@ Source: https://github.com/soyflourbread/cifar10-tiny (MIT), rebuilt from its de
 | cifar10_tiny      | 170,282    | 77.97% at epoch 10, 84.84% at 50, 86.47% at 100  |
 | cifar10_tiny_half | 48,794     | 81%                                              |
 
-Against ConvNeXt's block the kernel is 3x3, not 7x7, and one Dense layer is enough, because the
-depthwise convolution itself makes `multiplier` channels of each.
+The block differs from that of ConvNeXt in two points. The kernel is 3x3, not 7x7. A block has only
+one Dense layer, because its depthwise convolution has `multiplier` outputs per channel.
 """
 
 import keras
@@ -32,7 +32,7 @@ def bottleneck(x, width, multiplier, name):
     x = keras.layers.Activation("gelu", name=f"{name}_gelu")(x)
     x = keras.layers.Dropout(0.5, name=f"{name}_dropout")(x)
     x = keras.layers.Dense(width, name=f"{name}_dense")(x)  # -> (H, W, C)
-    # One factor per channel: a 1x1 depthwise convolution is the fastest stock layer for that.
+    # Layer scale: a 1x1 depthwise convolution is the fastest stock layer for a factor per channel.
     x = keras.layers.DepthwiseConv2D(
         1,
         use_bias=False,
@@ -44,14 +44,14 @@ def bottleneck(x, width, multiplier, name):
 
 
 def downscale(x, width, name):
-    """Mix the channels while every pixel is still there, then keep the largest of each 2x2."""
+    """Dense layer at full resolution, 2x2 max pool and layer norm."""
     x = keras.layers.Dense(width, name=f"{name}_dense")(x)
     x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"{name}_pool")(x)
     return keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
 
 
 def network(name, widths, num_classes, input_shape):
-    """The net for three stage widths; shapes below are those of `cifar10_tiny`."""
+    """The net for three stage widths. The shapes in comments are those of `cifar10_tiny`."""
     inputs = keras.Input(input_shape, name="image")
     x = normalize(inputs, CIFAR10)
     x = keras.layers.Conv2D(

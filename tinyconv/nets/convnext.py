@@ -1,7 +1,7 @@
-"""timm's tiny ConvNeXts: a net of large depthwise convolutions that mixes channels like an MLP.
+"""timm's tiny ConvNeXts: large depthwise convolutions, and an MLP that mixes the channels.
 
-Paper: https://arxiv.org/abs/2201.03545. Rebuilt after timm (Apache-2.0),
-https://huggingface.co/timm, whose weights they take:
+Paper: https://arxiv.org/abs/2201.03545. Rebuilt after timm (Apache-2.0). The nets can load the
+weights of https://huggingface.co/timm.
 
 | net            | parameters | ImageNet top-1 at 160x160 | at 192x192 |
 |----------------|------------|---------------------------|------------|
@@ -9,7 +9,7 @@ https://huggingface.co/timm, whose weights they take:
 | test_convnext2 | 477,800    | 53.51%                    | 53.62%     |
 | test_convnext3 | 468,840    | 53.33%                    | 54.56%     |
 
-Parameters are for 1000 classes, accuracies are timm's own.
+Parameters are for 1000 classes. The accuracies are those that timm reports.
 """
 
 import keras
@@ -27,7 +27,7 @@ def norm(x, name):
 
 
 def patches(x, width, size, name):
-    """One vector of `width` for each square of `size` pixels; a rest at the border is left out."""
+    """A vector of `width` for each patch of `size` x `size` pixels, without incomplete patches."""
     return keras.layers.Conv2D(
         width,
         size,
@@ -39,7 +39,7 @@ def patches(x, width, size, name):
 
 
 def block(x, kernel, activation, name):
-    """x + scale * Dense(activation(Dense(LayerNorm(DepthwiseConv(x))))); the middle is 4C wide."""
+    """x + scale * Dense(activation(Dense(LayerNorm(DepthwiseConv(x))))), with 4C hidden units."""
     shortcut, width = x, x.shape[-1]
     x = keras.layers.DepthwiseConv2D(
         kernel,
@@ -52,7 +52,7 @@ def block(x, kernel, activation, name):
     x = keras.layers.Dense(4 * width, kernel_initializer=start(), name=f"{name}_expand")(x)
     x = activation(x)
     x = keras.layers.Dense(width, kernel_initializer=start(), name=f"{name}_project")(x)
-    # One factor per channel: a 1x1 depthwise convolution is the fastest stock layer for that.
+    # Layer scale: a 1x1 depthwise convolution is the fastest stock layer for a factor per channel.
     x = keras.layers.DepthwiseConv2D(
         1,
         use_bias=False,
@@ -67,7 +67,7 @@ def gelu_tanh(x):
     return ops.gelu(x, approximate=True)
 
 
-VARIANTS = {  # blocks, width and kernel of each of four stages; the non-linearity
+VARIANTS = {  # number of blocks, width and kernel size of each of four stages; the activation
     "test_convnext": ((1, 2, 4, 2), (24, 32, 48, 64), (7, 7, 7, 7), gelu_tanh),
     "test_convnext2": ((1, 1, 1, 1), (32, 64, 96, 128), (7, 7, 7, 7), gelu_tanh),
     "test_convnext3": ((1, 1, 1, 1), (32, 64, 96, 128), (7, 5, 5, 3), ops.silu),
@@ -75,7 +75,7 @@ VARIANTS = {  # blocks, width and kernel of each of four stages; the non-lineari
 
 
 def network(name, num_classes, input_shape):
-    """The net for its four stages; shapes below are those of `test_convnext2` at 160x160."""
+    """The net of a variant. The shapes in comments are those of `test_convnext2` at 160x160."""
     depths, widths, kernels, activation = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, blocks.INCEPTION)
@@ -107,7 +107,7 @@ def test_convnext3(*size):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     yield "stem_conv", "stem.0", "conv"
     yield "stem_norm", "stem.1", "norm"
     depths, *_ = VARIANTS[name]

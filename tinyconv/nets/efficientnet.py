@@ -1,8 +1,8 @@
-"""timm's tiny EfficientNets: one net under batch norm, group norm, layer norm and EvoNorm.
+"""timm's tiny EfficientNets: one net with batch norm, group norm, layer norm or EvoNorm.
 
-Papers: https://arxiv.org/abs/1905.11946, https://arxiv.org/abs/2104.00298 (version 2, whose fused
-blocks come first) and https://arxiv.org/abs/2004.02967 (EvoNorm-S0). Rebuilt after timm
-(Apache-2.0), https://huggingface.co/timm, whose weights they take:
+Papers: https://arxiv.org/abs/1905.11946, https://arxiv.org/abs/2104.00298 (version 2, with
+fused blocks in the first stages) and https://arxiv.org/abs/2004.02967 (EvoNorm-S0). Rebuilt after
+timm (Apache-2.0). The nets can load the weights of https://huggingface.co/timm.
 
 | net                    | parameters | ImageNet top-1 at 160x160 | at 192x192 |
 |------------------------|------------|---------------------------|------------|
@@ -11,8 +11,8 @@ blocks come first) and https://arxiv.org/abs/2004.02967 (EvoNorm-S0). Rebuilt af
 | test_efficientnet_gn   | 356,196    | 43.88%                    | 44.45%     |
 | test_efficientnet_ln   | 356,196    | 43.92%                    | 44.54%     |
 
-Parameters are for 1000 classes, accuracies are timm's own. A norm is a function
-`norm(x, active, name)`; where it is `active`, the non-linearity is a part of it.
+Parameters are for 1000 classes. The accuracies are those that timm reports. Each norm is a function
+`norm(x, active, name)`. If `active` is true, the function also applies the activation.
 """
 
 import keras
@@ -20,7 +20,7 @@ from keras import ops
 
 from tinyconv.nets import blocks
 
-GROUP = 8  # channels that group norm and EvoNorm take together
+GROUP = 8  # channels per group of group norm and EvoNorm
 
 
 def silu(x, active, name):
@@ -43,9 +43,9 @@ def layer_norm(x, active, name):
 
 
 def evo_norm(x, active, name):
-    """scale * x * sigmoid(slope * x) / deviation + shift; not `active`, scale * x + shift.
+    """scale * x * sigmoid(slope * x) / deviation + shift if `active`, else scale * x + shift.
 
-    The deviation is over the pixels and a group of channels; the others are one per channel.
+    The deviation is that of all pixels and a group of channels. The other factors are per channel.
     """
     if active:
         height, width, channels = x.shape[1:]
@@ -69,7 +69,7 @@ def evo_norm(x, active, name):
 
 
 def fused(x, width, norm, name):
-    """Widen by a strided 3x3 convolution, narrow by a 1x1."""
+    """A strided 3x3 convolution that widens, and a 1x1 convolution that narrows."""
     x = blocks.conv(x, 4 * x.shape[-1], 3, 2, f"{name}_expand")
     x = norm(x, True, f"{name}_norm1")
     x = blocks.conv(x, width, 1, 1, f"{name}_project")
@@ -77,7 +77,11 @@ def fused(x, width, norm, name):
 
 
 def inverted(x, width, norm, name):
-    """Widen by a 1x1 convolution, see by a strided depthwise one, weigh, narrow."""
+    """An inverted bottleneck.
+
+    A 1x1 convolution that widens, a strided depthwise convolution, squeeze-and-excitation, and a
+    1x1 convolution that narrows.
+    """
     before = x.shape[-1]
     x = blocks.conv(x, 4 * before, 1, 1, f"{name}_expand")
     x = norm(x, True, f"{name}_norm1")
@@ -90,7 +94,7 @@ def inverted(x, width, norm, name):
     return norm(x, False, f"{name}_norm3")
 
 
-VARIANTS = {  # the norm; mean and standard deviation of the images
+VARIANTS = {  # the norm; mean and standard deviation for the normalization of images
     "test_efficientnet": (batch_norm, blocks.IMAGENET),
     "test_efficientnet_evos": (evo_norm, blocks.INCEPTION),
     "test_efficientnet_gn": (group_norm, blocks.INCEPTION),
@@ -99,7 +103,7 @@ VARIANTS = {  # the norm; mean and standard deviation of the images
 
 
 def network(name, num_classes, input_shape):
-    """The net under its norm; shapes below are those at 160x160."""
+    """The net of a variant. The shapes in comments are those at 160x160."""
     norm, mean_std = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, mean_std)
@@ -138,7 +142,7 @@ def test_efficientnet_ln(*size):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     norm, _ = VARIANTS[name]
     yield "stem_conv", "conv_stem", "conv"
     yield from norm_names(norm, "stem_norm", "bn1")
@@ -159,7 +163,7 @@ def torch_names(name):
 
 
 def norm_names(norm, layer, key):
-    """A norm, or the two layers that EvoNorm is."""
+    """Yield the layer of a norm, or the two layers with weights of EvoNorm, for `torch_names`."""
     if norm is evo_norm:
         yield f"{layer}_slope", f"{key}.v", "factor"
         yield f"{layer}_affine", key, "affine"

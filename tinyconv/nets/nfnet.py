@@ -1,13 +1,13 @@
-"""timm's tiny NFNet: no normalization; the convolutions keep their own kernels in order.
+"""timm's tiny NFNet: no normalization layers, but convolutions with standardized kernels.
 
-Paper: https://arxiv.org/abs/2102.06171. Rebuilt after timm (Apache-2.0),
-https://huggingface.co/timm/test_nfnet.r160_in1k, whose weights it takes.
+Paper: https://arxiv.org/abs/2102.06171. Rebuilt after timm (Apache-2.0). The net can load the
+weights of https://huggingface.co/timm/test_nfnet.r160_in1k.
 
 | net        | parameters | ImageNet top-1 at 160x160 | at 192x192 |
 |------------|------------|---------------------------|------------|
 | test_nfnet | 383,080    | 47.62%                    | 48.30%     |
 
-Parameters are for 1000 classes, accuracies are timm's own.
+Parameters are for 1000 classes. The accuracies are those that timm reports.
 """
 
 import keras
@@ -16,10 +16,10 @@ from tinyconv.layers import StandardizedConv2D
 from tinyconv.nets import blocks
 
 SILU = 1.7881293296813965  # the SiLU of normal noise has a standard deviation of 1 / SILU
-ALPHA = 0.2  # the share of a block's answer that is added to its shortcut
-GROUP = 8  # channels of a group in the 3x3 convolutions
-STEM = ((16, 2), (32, 1), (64, 1), (128, 2))  # width and stride of its convolutions
-WIDTHS = (32, 64, 96, 128)  # of the stages, each of which is one block
+ALPHA = 0.2  # the factor of a block's residual branch
+GROUP = 8  # channels per group of the 3x3 convolutions
+STEM = ((16, 2), (32, 1), (64, 1), (128, 2))  # width and stride of the stem's convolutions
+WIDTHS = (32, 64, 96, 128)  # of the stages, which have one block each
 
 
 def conv(x, width, kernel, stride, name, group=None, gain="ones"):
@@ -50,9 +50,10 @@ def excite_initializer(fan_in, fan_out):
 
 
 def block(x, width, stride, variance, name):
-    """shortcut + ALPHA * 2 * SqueezeExcite(four convolutions); the gain of the last starts at 0.
+    """shortcut + ALPHA * 2 * SqueezeExcite(four convolutions of x).
 
-    `variance` is what x has at the start of training, and is brought back to one.
+    The gain of the last convolution is initialized with zeros. `variance` is the variance of x at
+    initialization, by which x is scaled to variance 1.
     """
     middle = width // 4
     x = silu(x, f"{name}_silu1")
@@ -90,7 +91,7 @@ def test_nfnet(num_classes, input_shape):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     for number in range(1, len(STEM) + 1):
         yield f"stem_conv{number}", f"stem.conv{number}", "conv"
     for stage in range(1, len(WIDTHS) + 1):

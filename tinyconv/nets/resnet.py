@@ -1,7 +1,8 @@
-"""The ResNets that He et al. made for CIFAR, with projection shortcuts.
+"""The ResNets of He et al. for CIFAR, with projection shortcuts.
 
 Paper: https://arxiv.org/abs/1512.03385. Rebuilt after the models of
-https://github.com/chenyaofo/CIFAR-pretrained-models (BSD 3-clause), whose weights they take:
+https://github.com/chenyaofo/CIFAR-pretrained-models (BSD 3-clause). The nets can load the weights
+of these models.
 
 | net      | parameters | CIFAR-10 top-1 | CIFAR-100 top-1 | their later weights |
 |----------|------------|----------------|-----------------|---------------------|
@@ -10,8 +11,8 @@ https://github.com/chenyaofo/CIFAR-pretrained-models (BSD 3-clause), whose weigh
 | resnet44 | 661,338    | 93.24%         | 69.49%          | 94.01%, 71.63%      |
 | resnet56 | 855,770    | 93.69%         | 70.79%          | 94.37%, 72.63%      |
 
-Parameters are for 10 classes; 100 classes have 5,850 more. With 100 classes the normalization is
-that of CIFAR-100, otherwise that of CIFAR-10.
+Parameters are for 10 classes. A net with 100 classes has 5,850 more. The images are normalized as
+those of CIFAR-100 if the net has 100 classes, and as those of CIFAR-10 otherwise.
 """
 
 import keras
@@ -20,11 +21,16 @@ from tinyconv.nets.blocks import normalize
 
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # mean, standard deviation
 CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023))
-BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9}  # in each of three stages
+BLOCKS = {
+    "resnet20": 3,
+    "resnet32": 5,
+    "resnet44": 7,
+    "resnet56": 9,
+}  # number in each of the three stages
 
 
 def conv(x, width, kernel, stride, name):
-    if kernel == 3 and stride == 2:  # Keras' "same" would pad the end alone
+    if kernel == 3 and stride == 2:  # Keras' "same" pads only the bottom and the right
         x = keras.layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad")(x)
     return keras.layers.Conv2D(
         width,
@@ -45,7 +51,7 @@ def norm(x, name):
 
 
 def block(x, width, stride, name):
-    """ReLU(x + BN(Conv(ReLU(BN(Conv(x)))))); the first of a stage projects x."""
+    """ReLU(x + BN(Conv(ReLU(BN(Conv(x)))))), with a projection of x if the stride is 2."""
     shortcut = x
     x = conv(x, width, 3, stride, f"{name}_conv1")
     x = norm(x, f"{name}_norm1")
@@ -60,7 +66,7 @@ def block(x, width, stride, name):
 
 
 def network(name, num_classes, input_shape):
-    """Three stages of as many blocks each."""
+    """The net of a variant, with three stages of `BLOCKS[name]` blocks."""
     inputs = keras.Input(input_shape, name="image")
     x = normalize(inputs, CIFAR100 if num_classes == 100 else CIFAR10)
     x = conv(x, 16, 3, 1, "stem_conv")  # (32, 32, 3) -> (32, 32, 16)
@@ -95,7 +101,7 @@ def resnet56(num_classes, input_shape):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     yield "stem_conv", "conv1", "conv"
     yield "stem_norm", "bn1", "norm"
     for stage in (1, 2, 3):

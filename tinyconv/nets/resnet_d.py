@@ -1,20 +1,20 @@
-"""timm's tiny ResNet-D: a stem of three convolutions, and shortcuts that skip no pixel.
+"""timm's tiny ResNet-D: a stem of three convolutions, and average pools in the shortcuts.
 
-Paper: https://arxiv.org/abs/1812.01187. Rebuilt after timm (Apache-2.0),
-https://huggingface.co/timm/test_resnet.r160_in1k, whose weights it takes.
+Paper: https://arxiv.org/abs/1812.01187. Rebuilt after timm (Apache-2.0). The net can load the
+weights of https://huggingface.co/timm/test_resnet.r160_in1k.
 
 | net         | parameters | ImageNet top-1 at 160x160 | at 192x192 |
 |-------------|------------|---------------------------|------------|
 | test_resnet | 469,688    | 41.58%                    | 42.38%     |
 
-Parameters are for 1000 classes, accuracies are timm's own.
+Parameters are for 1000 classes. The accuracies are those that timm reports.
 """
 
 import keras
 
 from tinyconv.nets import blocks
 
-STAGES = (  # convolutions (width, kernel, stride) of its block
+STAGES = (  # the convolutions (width, kernel, stride) of each stage's only block
     ((32, 3, 1), (32, 3, 1)),
     ((48, 3, 2), (48, 3, 1)),  # (40, 40, 32) -> (20, 20, 48)
     ((48, 1, 1), (48, 3, 2), (192, 1, 1)),  # the only bottleneck, -> (10, 10, 192)
@@ -30,7 +30,7 @@ def test_resnet(num_classes, input_shape):
         x = blocks.conv(x, width, 3, stride, f"stem_conv{number}")
         x = blocks.batch_norm(x, f"stem_norm{number}")
         x = blocks.relu(x, f"stem_relu{number}")
-    x = blocks.pad(x, 3, 2, "stem_pool")  # zeros, which are never the largest alone after a ReLU
+    x = blocks.pad(x, 3, 2, "stem_pool")  # zeros do not change a maximum after a ReLU
     x = keras.layers.MaxPooling2D(3, strides=2, data_format="channels_last", name="stem_pool")(
         x
     )  # -> (40, 40, 32)
@@ -45,7 +45,7 @@ def test_resnet(num_classes, input_shape):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     stem = ("conv1.0", "conv1.1"), ("conv1.3", "conv1.4"), ("conv1.6", "bn1")
     for number, (conv, norm) in enumerate(stem, 1):
         yield f"stem_conv{number}", conv, "conv"

@@ -4,18 +4,19 @@ Source: https://github.com/xvel/cifar10-tiniest (no licence; rebuilt from a desc
 
 Published CIFAR-10 test accuracy: 94.4% after 200 epochs (mean of 5), 94.6% after 300.
 
-A block splits the channels into quarters that see 1x1, 3x3, 7x7 and a blurred 19x19 pixels, and
-mixes them by a gated dense layer. The net downscales once. Weights start as PyTorch's do.
+A block splits the channels into quarters. Their receptive fields are 1x1, 3x3, 7x7 and, after a
+blur, 19x19 pixels. A gated dense layer mixes the quarters. The net downscales once. The
+initialization is that of PyTorch.
 """
 
 import keras
 from keras import ops
 
-BLOCKS = 3  # in each of two stages
+BLOCKS = 3  # number in each of the two stages
 
 
 def uniform(fan_in):
-    """PyTorch's start for convolutions and linear layers: uniform within 1 / sqrt(fan_in)."""
+    """PyTorch's initializer of convolutions and linear layers: uniform within 1 / sqrt(fan_in)."""
     return keras.initializers.RandomUniform(-(fan_in**-0.5), fan_in**-0.5)
 
 
@@ -73,7 +74,7 @@ def block(x, width, name):
     same, near, far, wide = ops.split(x, 4, axis=-1)  # (H, W, C) -> 4 x (H, W, C / 4)
     near = dwconv(near, 3, f"{name}_dwconv3")
     far = dwconv(far, 7, f"{name}_dwconv7")
-    # The border is zero and counts in the average, which Keras' padding="same" leaves out.
+    # The zeros at the border count in the average. With padding="same", Keras would leave them out.
     wide = keras.layers.ZeroPadding2D(1, data_format="channels_last", name=f"{name}_pad")(wide)
     wide = keras.layers.AveragePooling2D(
         3, strides=1, data_format="channels_last", name=f"{name}_blur"
@@ -111,7 +112,7 @@ def tiniest(num_classes, input_shape):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     yield "stem_conv", "conv1", "conv"
     yield "stem_norm", "ln1.ln", "norm"
     yield "downscale_conv", "dsconv", "conv"

@@ -1,8 +1,8 @@
-"""timm's tiny vision transformers: an image as a sentence of 16x16-pixel words.
+"""timm's tiny vision transformers, with patches of 16x16 pixels as tokens.
 
 Papers: https://arxiv.org/abs/2010.11929, https://arxiv.org/abs/2309.16588 (registers) and
-https://arxiv.org/abs/2103.17239 (layer scale). Rebuilt after timm (Apache-2.0),
-https://huggingface.co/timm, whose weights they take:
+https://arxiv.org/abs/2103.17239 (layer scale). Rebuilt after timm (Apache-2.0). The nets can load
+the weights of https://huggingface.co/timm.
 
 | net       | parameters | ImageNet top-1 at 160x160 | at 192x192 | logits are read off |
 |-----------|------------|---------------------------|------------|---------------------|
@@ -10,8 +10,8 @@ https://huggingface.co/timm, whose weights they take:
 | test_vit2 | 455,720    | 42.23%                    | 43.45%     | the patches' mean   |
 | test_vit3 | 930,280    | 56.89%                    | 58.12%     | attention to all    |
 
-Parameters are for 1000 classes, accuracies are timm's own. An extra token that is no class token is
-a register: it takes part, and test_vit2's mean leaves it out.
+Parameters are for 1000 classes. The accuracies are those that timm reports. test_vit2 and test_vit3
+have a register token, which takes part in the attention. The mean of test_vit2 leaves it out.
 """
 
 import keras
@@ -20,7 +20,7 @@ from keras import ops
 from tinyconv.nets import blocks
 
 PATCH = 16  # pixels
-VARIANTS = {  # width, blocks, heads, width of an MLP over width, whether branches are scaled, pool
+VARIANTS = {  # width, number of blocks, heads, MLP ratio, whether there is layer scale, pool
     "test_vit": (64, 6, 2, 3, False, "token"),
     "test_vit2": (64, 8, 2, 3, True, "mean"),
     "test_vit3": (96, 9, 3, 2, True, "attention"),
@@ -40,7 +40,10 @@ def dense(x, width, name):
 
 
 def learned(one, tokens, width, stddev, name):
-    """(B, tokens, width), the same learned numbers for every image: a dense layer's answer to 1."""
+    """Learned tokens (B, tokens, width), the same for every image of a batch.
+
+    They are the output of a dense layer for the constant input `one`, which is 1.
+    """
     return keras.layers.EinsumDense(
         "bi,inc->bnc",
         output_shape=(tokens, width),
@@ -50,15 +53,16 @@ def learned(one, tokens, width, stddev, name):
 
 
 def split_heads(x, parts, heads, name):
-    """(B, N, parts * C) -> `parts` tensors (B, N, heads, C / heads)."""
+    """Split (B, N, parts * C) into `parts` tensors (B, N, heads, C / heads)."""
     shape = (x.shape[1], parts, heads, x.shape[2] // parts // heads)
     return ops.unstack(keras.layers.Reshape(shape, name=name)(x), parts, axis=2)
 
 
 def attend(q, k, v, name):
-    """softmax(q k / sqrt(C / heads)) v, head by head: 3 x (B, N, heads, C / heads) -> (B, N, C).
+    """Multi-head attention, softmax(q k / sqrt(C / heads)) v in each head.
 
-    `ops.dot_product_attention` computes the same, but releases of Keras before 3.6 lack it.
+    The arguments have the shape (B, N, heads, C / heads), and the result (B, N, C).
+    `ops.dot_product_attention` computes the same, but Keras before 3.6 does not have it.
     """
     _, tokens, heads, width = q.shape
     q = keras.layers.Rescaling(width**-0.5, name=f"{name}_scores_scale")(q)
@@ -69,7 +73,7 @@ def attend(q, k, v, name):
 
 
 def attention(x, heads, name):
-    """Every token asks all tokens: Dense(softmax(q k) v) with q, k, v = Dense(x), head by head."""
+    """Self-attention: Dense(softmax(q k) v) in each head, with q, k, v = Dense(x)."""
     width = x.shape[-1]
     q, k, v = split_heads(dense(x, 3 * width, f"{name}_qkv"), 3, heads, f"{name}_split")
     x = attend(q, k, v, name)  # -> (B, N, C)
@@ -84,7 +88,7 @@ def mlp(x, hidden, name):
 
 
 def scale(x, name):
-    """One factor per channel, learned: a depthwise convolution of width 1."""
+    """Layer scale: a learned factor per channel, as a depthwise convolution of width 1."""
     return keras.layers.DepthwiseConv1D(
         1,
         use_bias=False,
@@ -95,7 +99,7 @@ def scale(x, name):
 
 
 def block(x, heads, mlp_ratio, scaled, name):
-    """x + Attention(LayerNorm(x)), then the same with an MLP; each perhaps scaled."""
+    """x + Attention(LayerNorm(x)), then x + MLP(LayerNorm(x)). `scaled` adds a layer scale."""
     for part in ("attention", "mlp"):
         shortcut = x
         x = norm(x, f"{name}_{part}_norm")
@@ -110,7 +114,7 @@ def block(x, heads, mlp_ratio, scaled, name):
 
 
 def attention_pool(x, one, heads, mlp_ratio):
-    """One learned query asks all tokens; its answer goes through an MLP. (B, N, C) -> (B, C)"""
+    """Attention pooling with a learned query, and an MLP: (B, N, C) -> (B, C)."""
     width = x.shape[-1]
     query = learned(one, 1, width, width**-0.5, "pool_latent")
     (q,) = split_heads(dense(query, width, "pool_q"), 1, heads, "pool_q_split")
@@ -123,7 +127,7 @@ def attention_pool(x, one, heads, mlp_ratio):
 
 
 def network(name, num_classes, input_shape):
-    """The net with its way to `pool`; shapes below are those of `test_vit` at 160x160."""
+    """The net of a variant. The shapes in comments are those of `test_vit` at 160x160."""
     width, depth, heads, mlp_ratio, scaled, pool = VARIANTS[name]
     inputs = keras.Input(input_shape, name="image")
     x = blocks.normalize(inputs, blocks.INCEPTION)
@@ -170,7 +174,7 @@ def test_vit3(*size):
 
 
 def torch_names(name):
-    """The layers with weights: name here, name in PyTorch, layout; the head comes last."""
+    """Yield (name in Keras, name in PyTorch, layout) of each layer with weights, the head last."""
     _, depth, _, _, scaled, pool = VARIANTS[name]
     yield "patch_conv", "patch_embed.proj", "conv"
     if pool == "token":

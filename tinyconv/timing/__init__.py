@@ -1,11 +1,12 @@
-"""How fast nets train and answer on this machine, measured side by side.
+"""Timing of training and inference of several nets on this machine.
 
-Every figure is taken several times, and the nets take turns: a machine that slows down slows all of
-them. Each net runs in a process of its own, where no other library's threads disturb it. The median
-and the range of a figure are reported. A net trains as `tinyconv.training` trains it, on random
-images, with fused blocks, the recipe's optimizer and, if the recipe always augments, augmentation.
+Every figure is measured several times. The nets take turns, so that a change in the speed of the
+machine affects all nets. Each net runs in its own process, without the threads of other libraries.
+The median and the range of a figure are reported. A net trains as in `tinyconv.training`, on random
+images, with fused blocks, the optimizer of the recipe and, if the recipe always augments,
+augmentation.
 
-`peers` holds what a net is compared with, one file for each peer.
+`peers` has a module for each alternative that a net is compared with.
 """
 
 from tinyconv.timing.figures import Spread, Timing

@@ -1,4 +1,4 @@
-"""What is measured of a net."""
+"""The figures that are measured of a net."""
 
 import statistics
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ class Spread:
         return max(self.values)
 
     def over(self, other: "Spread") -> "Spread":
-        """The ratio to another figure of the same runs, run by run."""
+        """The ratio to another figure in each run."""
         return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
 
 
@@ -35,9 +35,16 @@ class Spread:
 class Timing:
     """The figures of one net: rates in images per second, times in seconds, size in bytes.
 
-    `training` has a rate for each batch size. `unaugmented` has the same without augmentation, if
-    the recipe always augments. `inference` is by batches of 64, and `latency` holds single calls
-    with one image.
+    Args:
+        model: the name of the net.
+        kind: what runs the net, such as "tinyconv" or "PyTorch".
+        parameters: the number of parameters.
+        macs: the number of multiply-adds for one image.
+        size: the size of the net on disk.
+        training: the rate of training by batch size.
+        unaugmented: the same without augmentation. Empty unless the recipe always augments.
+        inference: the rate of inference with batches of 64 images.
+        latency: the times of single calls with one image.
     """
 
     model: str
@@ -52,6 +59,7 @@ class Timing:
 
     @property
     def name(self) -> str:
+        """The name of the net, and of what runs the net unless that is tinyconv."""
         return self.model if self.kind == "tinyconv" else f"{self.model}, {self.kind}"
 
     @property
@@ -66,14 +74,16 @@ class Timing:
 
     @property
     def seconds_per_epoch(self) -> float:
+        """The time of training on the 50,000 images of CIFAR-10, at the median of `best`."""
         return EPOCH / self.best.median
 
     @property
     def latency_p99(self) -> float:
+        """The 99th percentile of the latency in seconds."""
         return float(np.percentile(self.latency.values, 99))
 
     def as_dict(self) -> dict:
-        """Everything measured, for JSON."""
+        """All figures as a dict for JSON."""
         return asdict(self) | {
             "batch_size": self.batch_size,
             "training_median": self.best.median,

@@ -1,4 +1,4 @@
-"""A net as tinyconv trains it, timed through Keras' own `fit` and `predict`."""
+"""The stopwatch of tinyconv: a net in Keras' `fit` and `predict`."""
 
 import tempfile
 import time
@@ -15,7 +15,7 @@ from tinyconv.saving import save_model
 from tinyconv.timing.stopwatch import INFERENCE_BATCH, Stopwatch
 from tinyconv.training.trainer import augmentation, compile_options
 
-AHEAD = 8  # batches more than are timed: the pipeline is as full at the end as at the start
+AHEAD = 8  # extra batches that keep the input pipeline full to the last timed step
 
 
 class KerasStopwatch(Stopwatch):
@@ -79,7 +79,7 @@ class KerasStopwatch(Stopwatch):
 
 
 class _Clock(keras.callbacks.Callback):
-    """Seconds from the end of the first batch to the end of the last: no start-up."""
+    """Measures the seconds from the end of the first batch to the end of the last batch."""
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         now = time.perf_counter()
@@ -88,6 +88,6 @@ class _Clock(keras.callbacks.Callback):
         self.seconds = now - self.started
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.seconds = time.perf_counter() - self.started  # an accelerator has finished only now
+        self.seconds = time.perf_counter() - self.started  # an accelerator has now finished
 
     on_predict_batch_end = on_train_batch_end

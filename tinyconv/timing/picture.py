@@ -1,4 +1,4 @@
-"""Figures as bars."""
+"""Figures of several nets as a bar chart."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is common to all that is timed: which figures are taken, and from how many steps."""
+"""The base class of stopwatches, which defines the figures and the number of steps."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,13 +14,19 @@ LATENCY_CALLS = 20  # in each run
 
 
 class Stopwatch(ABC):
-    """One net, built and warm, whose figures are taken again and again.
+    """Measures the figures of one net, several times.
 
-    A subclass builds the net and times its training, its inference and single calls.
+    The constructor builds the net and runs each figure's code once as a warm-up. A subclass builds
+    the net and times its training, its inference and single calls.
+
+    Args:
+        name: the name of the net.
+        batch_sizes: images per step of training.
+        seconds: the approximate minimal length of one measurement.
 
     Attributes:
-        kind: what runs the net, as the tables call it.
-        augmented: whether training augments; training is then timed without augmentation too.
+        kind: what runs the net, for the tables.
+        augmented: whether training augments. Training is then also timed without augmentation.
     """
 
     kind: str
@@ -28,7 +34,11 @@ class Stopwatch(ABC):
 
     @classmethod
     def check(cls, name: str) -> None:
-        """Raise `InputError` if the net called `name` cannot be timed."""
+        """Check that the net called `name` can be timed.
+
+        Raises:
+            InputError: the net cannot be timed.
+        """
         registry.get(name)
 
     def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float):
@@ -50,23 +60,23 @@ class Stopwatch(ABC):
 
     @abstractmethod
     def build(self) -> None:
-        """Make the net and what trains it."""
+        """Build the net and its optimizer."""
 
     @abstractmethod
     def train(self, steps: int, size: int, augment: bool = True) -> float:
-        """Seconds that `steps` steps of training take, by batches of `size` images."""
+        """The seconds that `steps` steps of training take, with `size` images per step."""
 
     @abstractmethod
     def infer(self, steps: int) -> float:
-        """Seconds that `steps` batches of `INFERENCE_BATCH` images take."""
+        """The seconds of inference for `steps` batches of `INFERENCE_BATCH` images."""
 
     @abstractmethod
     def call(self) -> float:
-        """Seconds that one image takes."""
+        """The seconds of inference for one image."""
 
     @abstractmethod
     def size(self) -> int:
-        """Bytes of the net on disk."""
+        """The size of the net on disk, in bytes."""
 
     def batches(self, steps: int, size: int) -> data.Batches:
         """Random images and labels for `steps` steps."""
@@ -76,7 +86,7 @@ class Stopwatch(ABC):
         return data.Batches(data.Split(images, labels), size)
 
     def run(self) -> None:
-        """Take every figure once, and the latency `LATENCY_CALLS` times."""
+        """Measure every figure once, and the latency `LATENCY_CALLS` times."""
         for figures, augment in ((self.training, True), (self.unaugmented, False)):
             for size, rates in figures.items():
                 steps = self.steps[size]

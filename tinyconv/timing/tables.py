@@ -1,4 +1,4 @@
-"""Figures as text, for a terminal."""
+"""Figures of several nets as tables for a terminal."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tinyconv.timing.figures import Spread, Timing
 
 
 def figures(timings: Sequence[Timing]) -> str:
-    """A net per row: medians, with ranges in brackets."""
+    """A table with a row per net, and medians with ranges in brackets."""
     head: tuple[str, ...] = ("net", "parameters", "MACs, M", "size, KB", "training, images/s")
     head += ("batch", "s per epoch", "inference, images/s", "latency, ms", "p99, ms")
     rows = [
@@ -29,9 +29,10 @@ def figures(timings: Sequence[Timing]) -> str:
 
 
 def comparison(timings: Sequence[Timing]) -> str:
-    """How many times as fast a net is as its peers, each at its better batch size.
+    """A table of the ratios of speed between each net and its peers.
 
-    A net whose recipe always augments has a row against its own training without augmentation.
+    Training is compared at the fastest batch size of each. If the recipe of a net always augments,
+    a row compares its training with its own training without augmentation.
     """
     rows: list[tuple[str, ...]] = [("net", "against", "training", "inference")]
     for ours in (timing for timing in timings if timing.kind == "tinyconv"):

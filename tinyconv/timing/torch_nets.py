@@ -1,7 +1,7 @@
-"""The nets in plain PyTorch, to compare with: timm's own, and those for CIFAR written out here.
+"""The nets in PyTorch, for comparison. timm has its own nets, and this module has those for CIFAR.
 
-The nets for CIFAR have the names of weights of their authors' files. They take (B, 3, H, W) in
-channels-last memory, which is where PyTorch is fastest on a CPU.
+The weights of the nets for CIFAR have the names of the original files. The nets take images
+(B, 3, H, W). PyTorch is fastest on a CPU if these are in channels-last memory format.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tinyconv.errors import InputError
 
 
 def get(name: str) -> Callable[..., Any]:
-    """The function that makes the net called `name` in PyTorch, with random weights.
+    """Get the function that builds a net in PyTorch, with random weights.
 
     Args:
         name: a net in `tinyconv.list_models()`.
@@ -23,14 +23,17 @@ def get(name: str) -> Callable[..., Any]:
         normalized images (B, 3, H, W) and returns logits.
 
     Raises:
-        InputError: no such net is known in PyTorch, or its library cannot be imported.
+        InputError: the net has no original in PyTorch, or its library cannot be imported.
     """
     net = registry.get(name)
     for prefix, importer in IMPORTERS.items():
         if net.source.startswith(prefix):
             try:
                 return importer(name)
-            except (ImportError, RuntimeError) as error:  # torchvision, for another PyTorch
+            except (
+                ImportError,
+                RuntimeError,
+            ) as error:  # RuntimeError: torchvision for another PyTorch
                 what = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise InputError(f"The original of {name} cannot be imported ({what}).") from error
     raise InputError(f"No original of {name} is known to compare with; leave out --compare.")
@@ -179,7 +182,7 @@ def _resnet(name: str) -> Callable[..., Any]:
     return partial(ResNet, (int(name.removeprefix("resnet")) - 2) // 6)
 
 
-# The beginning of a net's `source` -> a function from a net's name to the function that makes it.
+# The beginning of a net's `source` -> a function from the net's name to the function of `get`.
 IMPORTERS: dict[str, Callable[[str], Callable[..., Any]]] = {
     "https://huggingface.co/timm/": _timm,
     "https://github.com/soyflourbread/cifar10-tiny": _cifar10_tiny,

@@ -1,4 +1,4 @@
-"""Stopwatches in processes of their own, which take turns."""
+"""Stopwatches in separate processes, which take turns."""
 
 import multiprocessing
 import os
@@ -26,13 +26,14 @@ def measure(
     Args:
         names: nets in `tinyconv.list_models()`.
         batch_sizes: images per step of training.
-        runs: how often each figure is taken.
-        seconds: how long one run of training, and one of inference, takes at least, roughly.
-        on_step: called with the number of steps done, of `steps(names, runs, peers)`.
-        peers: of `peers.names()`; each is timed after every net.
+        runs: the number of measurements of each figure.
+        seconds: the approximate minimal length of a measurement of training or inference.
+        on_step: a function that is called after each step with the number of finished steps. The
+            total is `steps(names, runs, peers)`.
+        peers: names in `tinyconv.timing.peers.names()`, which are timed for every net.
 
     Returns:
-        A `Timing` for each net, followed by those of its peers.
+        A `Timing` for each net. The timings of the peers of a net follow that of the net.
 
     Raises:
         InputError: a net or a peer is unknown or cannot be run, or a process died.
@@ -54,22 +55,24 @@ def measure(
 
 
 def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
-    """How many steps `measure` reports."""
+    """The number of steps that `measure` reports to `on_step`."""
     return len(names) * (1 + len(peers)) * (1 + runs)
 
 
 class _Worker:
-    """A stopwatch in another process, which ends when `pipe` is closed."""
+    """A stopwatch in another process. The process ends when `pipe` is closed."""
 
     def __init__(self, *arguments: Any):
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several share the memory
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # processes share a GPU's memory
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            resource_tracker.ensure_running()  # its start would unblock the signal
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits that
+            resource_tracker.ensure_running()  # a later start would unblock the signal
+            before = signal.pthread_sigmask(
+                signal.SIG_BLOCK, {signal.SIGINT}
+            )  # the child inherits the mask
             try:
                 process.start()
             finally:
@@ -80,24 +83,28 @@ class _Worker:
         self.ask()
 
     def ask(self, method: str = "") -> Any:
-        """Wait until the stopwatch is ready, or for what its `method` returns."""
+        """Call a method of the stopwatch, and return its result. "" waits for its constructor.
+
+        Raises:
+            InputError: the process died, or the stopwatch raised an `InputError`.
+        """
         try:
             if method:
                 self.pipe.send(method)
             answer = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise InputError("A process that timed a net died; time fewer at once.") from error
+            raise InputError("A process that timed a net died; time fewer nets at once.") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
-    """Run a stopwatch in this process, the child, for as long as the parent asks."""
+    """Run a stopwatch in the child process, until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     terminal.prepare()
     try:
-        from tinyconv.timing.keras_stopwatch import KerasStopwatch  # TensorFlow, after `prepare`
+        from tinyconv.timing.keras_stopwatch import KerasStopwatch  # imports TensorFlow
 
         kind = get(peer) if peer else KerasStopwatch
         stopwatch = kind(name, batch_sizes, seconds)

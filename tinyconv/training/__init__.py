@@ -1,11 +1,12 @@
-"""A training, from a recipe, a net, data and devices to a run folder.
+"""Training: from a recipe, a net, data and devices to a run folder.
 
-| module | what it holds |
+| module | content |
 |---|---|
-| `run.py` | what makes a training |
+| `run.py` | the settings of a run |
 | `train.py` | `train` and `resume` |
-| `head.py` | the trained model that a run starts from, with its head |
-| `trainer.py` | the models of a run: built, compiled, fitted, averaged |
-| `callbacks.py` | what happens in every epoch |
-| `run_folder.py`, `data_path.py` | what is written, and read again |
+| `head.py` | the head of a trained model that a run starts from |
+| `trainer.py` | the models of a run, and their training |
+| `callbacks.py` | callbacks of every epoch |
+| `run_folder.py` | the files of a run |
+| `data_path.py` | the path of the data |
 """

@@ -1,4 +1,4 @@
-"""What happens at the beginning and at the end of every epoch, and on Ctrl-C."""
+"""Callbacks that seed an epoch, record it, and stop the training on Ctrl-C."""
 
 import math
 import os
@@ -15,7 +15,10 @@ from tinyconv.training.trainer import Trainer
 
 
 class StartEpoch(keras.callbacks.Callback):
-    """Seeds every random stream of an epoch by (seed, epoch), so that a resumed run draws alike."""
+    """Seeds every random generator with (seed, epoch) at the beginning of an epoch.
+
+    A resumed run therefore has the same random numbers.
+    """
 
     def __init__(self, trainer: Trainer):
         super().__init__()
@@ -31,9 +34,10 @@ class StartEpoch(keras.callbacks.Callback):
 
 
 class Recorder(keras.callbacks.Callback):
-    """After every complete epoch, validates the net and writes history, model and checkpoint.
+    """Validates the net after every complete epoch, and writes history, model and checkpoint.
 
-    `diverged` is the loss that was not finite, if there was one.
+    Attributes:
+        diverged: the first loss that was not finite, or None. Such a loss stops the training.
     """
 
     def __init__(self, trainer: Trainer, folder: RunFolder):
@@ -60,7 +64,7 @@ class Recorder(keras.callbacks.Callback):
             self._record(epoch, logs)
 
     def _record(self, epoch: int, logs: dict) -> None:
-        logs |= self.trainer.validate()  # the progress bar shows them, too
+        logs |= self.trainer.validate()  # the progress bar shows these metrics too
         if not math.isfinite(logs["val_loss"]):  # the last step of the epoch diverged
             self.diverged = logs["val_loss"]
             self.model.stop_training = True
@@ -73,7 +77,10 @@ class Recorder(keras.callbacks.Callback):
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """The first Ctrl-C (or SIGTERM) ends the training after the batch, the next one at once."""
+    """Stops the training after the current batch on Ctrl-C or SIGTERM.
+
+    A second signal ends the process at once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +95,7 @@ class StopOnSignal(keras.callbacks.Callback):
     def _ask(self, *_: Any) -> None:
         self.asked = True
         self._restore_handlers()
-        os.write(1, b"\nStopping after this batch, to save and report; again to stop at once.\n")
+        os.write(1, b"\nStopping after this batch to save the model; press Ctrl-C again to quit.\n")
 
     def _restore_handlers(self) -> None:
         for number, handler in self.previous.items():

@@ -1,4 +1,4 @@
-"""Where the data of a run are: a known name, or a path that outlives a move of the run folder."""
+"""The data of a run: a name, or a path that is found again after a move of the run folder."""
 
 import os
 from pathlib import Path
@@ -7,33 +7,33 @@ from tinyconv.errors import InputError
 
 
 def absolute(data: str) -> str:
-    """`data` as an absolute path, unless it is a known name."""
+    """`data` as an absolute path, or unchanged if it is the name of a data set."""
     return data if is_name(data) else str(Path(data).absolute())
 
 
 def is_name(data: str) -> bool:
-    """Whether `data` is a source that tinyconv knows by name, and no path."""
+    """Whether `data` is the name of a data set rather than a path."""
     from tinyconv.data import SIZES
 
     return data in SIZES
 
 
 def locate(data: str, before: str | None, folder: Path) -> str:
-    """Where the data are now that a report names.
+    """Find the data that a report names.
 
     Args:
         data: the data as the report names them.
-        before: the absolute path that the run folder had when the report was written, if known.
-        folder: the run folder now.
+        before: the absolute path of the run folder when the report was written, if it is known.
+        folder: the current path of the run folder.
 
     Returns:
-        `data` if it is a name or exists. Otherwise, where the run folder was moved together with
-        its data, their new path; and `data` again where nothing exists.
+        `data` if it is a name or exists. Otherwise the path that `data` would have if it was moved
+        together with the run folder. If that path does not exist either, `data`.
     """
     if isinstance(before, str) and not is_here(data):
         try:
             moved = os.path.normpath(folder.absolute() / os.path.relpath(data, before))
-        except ValueError:  # on Windows, another drive
+        except ValueError:  # on Windows, for paths on different drives
             return data
         if is_here(moved):
             return moved
@@ -41,12 +41,16 @@ def locate(data: str, before: str | None, folder: Path) -> str:
 
 
 def is_here(data: str) -> bool:
-    """Whether `data` is a known name or a path that exists."""
+    """Whether `data` is the name of a data set or a path that exists."""
     return is_name(data) or Path(data).exists()
 
 
 def check(data: str, folder: Path) -> None:
-    """Raise `InputError` if the data that the report of a run names do not exist."""
+    """Check that the data exist that the report in `folder` names.
+
+    Raises:
+        InputError: the data do not exist.
+    """
     if not is_here(data):
         where = "" if Path(data).is_absolute() else f" in {Path.cwd()}"
         raise InputError(

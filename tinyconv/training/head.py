@@ -1,4 +1,4 @@
-"""The trained model that a run starts from, with a head for the classes of the data."""
+"""The head of a trained model that a run starts from."""
 
 import keras
 
@@ -8,33 +8,43 @@ from tinyconv.trained import Trained
 
 
 def with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Model:
-    """A trained model with a head for the classes `names`.
+    """Give a trained model a head for the classes `names`.
 
-    The head is kept if the report beside `file` names the same classes. Otherwise a Dense layer at
-    the end is replaced by a new head, which starts at zero. A softmax is left out.
+    The head is kept if the report beside the model names the same classes, or if the model does not
+    end in a Dense layer and has the same number of classes. Otherwise a new head with zeros
+    replaces the Dense layer at the end. A softmax is removed.
+
+    Args:
+        trained: the trained model.
+        names: the classes of the data.
+        file: the file of the model, for messages.
+
+    Returns:
+        A model from images to the logits of `names`.
 
     Raises:
-        InputError: the model does not end in a Dense layer and has another number of classes.
+        InputError: the model has another number of classes and does not end in a Dense layer, or
+            its softmax cannot be removed.
     """
     model = trained.model
     if trained.probabilities:
         model = _without_softmax(model, file)
-        print(f"{file}: its softmax is left out, for a model is trained on its logits")
-    call = source(model.output)  # of a layer that may be called elsewhere, too
+        print(f"{file}: its softmax is left out, because a model is trained on its logits")
+    call = source(model.output)  # its layer may have other calls
     last = call.operation
     if trained.class_names == names:
         return model
     if not isinstance(last, keras.layers.Dense):
         if model.output_shape[-1] == len(names):
-            print(f"{file}: its head is kept, for it ends in {type(last).__name__}, not in Dense")
+            print(f"{file}: the head ends in {type(last).__name__}, not in Dense, and is kept")
             return model
         raise InputError(
             f"{file} tells {model.output_shape[-1]} classes apart, not {len(names)}, and ends in "
             f"{type(last).__name__}; only a Dense layer is replaced by a new head."
         )
-    why = "it knows others" if trained.class_names else "nothing says what its own are"
-    print(f"{file}: a new head for these {len(names)} classes, for {why}")
-    # A random head would give large wrong answers, whose gradients undo the layers below.
+    why = "the model has other classes" if trained.class_names else "no report names its classes"
+    print(f"{file}: a new head for these {len(names)} classes, because {why}")
+    # The gradients of a random head would be large and would undo the training of the layers below.
     head = keras.layers.Dense(
         len(names), kernel_initializer="zeros", dtype="float32", name="head_dense"
     )
@@ -42,7 +52,7 @@ def with_head(trained: Trained, names: tuple[str, ...], file: str) -> keras.Mode
 
 
 def _without_softmax(model: keras.Model, file: str) -> keras.Model:
-    """`model`, which puts out probabilities, up to its logits and with the same weights."""
+    """Remove the softmax at the end of `model`. The weights are the same."""
     call = source(model.output)
     last = call.operation
     is_softmax = getattr(last, "activation", None) is keras.activations.softmax

@@ -1,4 +1,4 @@
-"""What makes a training."""
+"""The settings of a run."""
 
 from dataclasses import dataclass
 
@@ -10,26 +10,28 @@ from tinyconv.recipes import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What makes one training: the same `Run` on the same machine gives the same figures.
+    """The settings of a run. Equal settings on the same machine give equal results.
 
     Args:
-        model: a net by name, or a `.keras` file to start from. The head is a new one unless the
-            report beside the file names the classes of the data.
-        data: as for `tinyconv.data.load`; so is `data_range`.
-        recipe: how the net is trained.
-        epochs: how often every training image is seen.
+        model: a net by name, or a `.keras` file to start from. A file gets a new head unless the
+            report beside it names the classes of the data.
+        data: as for `tinyconv.data.load`.
+        recipe: the recipe.
+        epochs: the number of epochs.
         batch_size: images per step.
-        augment: whether the training images are augmented as the recipe says.
-        seed: of the weights, the order of images, dropout and augmentation.
-        holdout: how many training images are set aside for validation.
-        mixed: train in mixed precision.
-        tpu: as for `tinyconv.devices.Devices`; so is `devices`.
-        freeze: train the head of the file alone.
-        fast: on a CPU, train by what `tinyconv.fast` has: fused blocks by TensorFlow in float32,
-            shifted convolutions by JAX.
+        augment: whether to augment the training images as in the recipe.
+        seed: the seed of the weights, the order of images, dropout and augmentation.
+        holdout: the number of training images that are set aside for validation.
+        mixed: whether to train in mixed precision.
+        tpu: as for `tinyconv.devices.Devices`.
+        freeze: whether to train only the head. `model` must be a file.
+        devices: as `limit` for `tinyconv.devices.Devices`.
+        fast: whether to use `tinyconv.fast` on a CPU: fused blocks with TensorFlow in float32,
+            shifted convolutions with JAX.
+        data_range: as for `tinyconv.data.load`.
 
     Raises:
-        InputError: a value is out of its range, or there is no such net.
+        InputError: a value is out of its range, or the net does not exist.
     """
 
     model: str
@@ -64,9 +66,9 @@ class Run:
 
     @property
     def mixup(self) -> bool:
-        """Whether images and labels are mixed: labels are then shares of classes."""
+        """Whether mixup is applied. The labels are then shares of the classes."""
         return self.augment and bool(self.recipe.augment) and self.recipe.mixup > 0
 
     def drops_remainder(self, devices: Devices) -> bool:
-        """Whether a last batch of fewer images is left out."""
+        """Whether a last partial batch is left out."""
         return self.recipe.drop_remainder or devices.kind == "tpu" or devices.count > 1

@@ -29,15 +29,15 @@ HISTORY, MODEL, REPORT = "history.csv", "model.keras", "report.json"
 
 
 class RunFolder:
-    """A run folder that is written to.
+    """The writer of a run folder.
 
     Args:
         path: the folder.
-        title: the net and the data, for people.
-        test_name: what the data call their test images.
-        facts: what its report says of the run from the first epoch to the last.
-        history: the rows of the complete epochs, which `save_epoch` writes.
-        writes: whether this host writes; of several hosts, the first alone does.
+        title: the net and the data, for titles.
+        test_name: the name of the test split.
+        facts: the entries of the report that do not change during the run.
+        history: the metrics of each complete epoch.
+        writes: whether this host writes. Of several hosts, only the first host does.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RunFolder:
         self.facts, self.history, self.writes = facts, history, writes
 
     def save_report(self, status: str, **figures: Any) -> None:
-        """Write `report.json`: the facts, the number of complete epochs, and more `figures`."""
+        """Write `report.json`: the facts, the number of complete epochs, and `figures`."""
         content = {"status": status, **self.facts, "epochs": len(self.history), **figures}
         if self.writes:
             write_text(self.path / REPORT, json.dumps(content, indent=2) + "\n")
@@ -65,10 +65,16 @@ class RunFolder:
             save_model(net, self.path / MODEL)
 
     def save_epoch(self, net: keras.Model, state: dict[str, Any]) -> None:
-        """Write the files of a run after another complete epoch.
+        """Write the files of a run after a complete epoch.
 
-        The checkpoint, with the `state` to resume from, is the last: the other files already hold
-        every epoch that it counts.
+        The checkpoint is written last. The other files then have every epoch of the checkpoint.
+
+        Args:
+            net: the model to save.
+            state: the state to resume from, for the checkpoint.
+
+        Raises:
+            InputError: a file cannot be written.
         """
         if not self.writes:
             return
@@ -83,10 +89,11 @@ class RunFolder:
             np.savez(partial, epochs=len(self.history), **state)  # HDF5 crashes on a full disk
 
     def read_checkpoint(self) -> tuple[int, dict[str, np.ndarray]]:
-        """The number of epochs that the checkpoint has seen, and the state after them.
+        """Read the number of epochs of the checkpoint, and the state after them.
 
         Raises:
-            InputError: the checkpoint does not exist or is damaged, or the history is shorter.
+            InputError: the checkpoint does not exist or is damaged, or has more epochs than the
+                history.
         """
         path = self.path / CHECKPOINT
         if not path.exists():
@@ -109,9 +116,9 @@ class RunFolder:
 
         Args:
             status: "complete" or "interrupted".
-            train: what the net answers to the training images.
-            test: what it answers to the test images.
-            images: the number of images that an epoch trains on.
+            train: the evaluation on the training images.
+            test: the evaluation on the test images.
+            images: the number of images per epoch.
         """
         if not self.writes:
             return
@@ -180,15 +187,15 @@ def _timing(history: list[dict[str, float]], images: int) -> dict[str, float]:
 
 
 def unreadable(checkpoint: Path) -> InputError:
-    """The error of a checkpoint that is damaged or not of this run."""
+    """The error for a checkpoint that is damaged or belongs to another run."""
     return InputError(f"{checkpoint} cannot be read as this run's checkpoint.")
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make the folder `wanted`, or where it exists, the first free one of `wanted`-2 to -999.
+    """Make a new folder: `wanted`, or else the first of `wanted`-2 to `wanted`-999 that is free.
 
     Raises:
-        InputError: all of these exist.
+        InputError: all these folders exist.
     """
     for number in range(1, 1000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -197,15 +204,17 @@ def new_folder(wanted: Path) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise InputError(f"{wanted} and 998 more folders like it are there; choose another --out.")
+    raise InputError(f"{wanted} and 998 more folders like it exist; choose another --out.")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a run folder says of its run.
+    """The content of a run folder.
 
-    `run` is what its report holds as arguments of `Run`, with the recipe as a `Recipe`. `facts` is
-    the whole report.
+    Args:
+        run: the arguments of `Run`, from the report.
+        facts: the whole report.
+        history: the metrics of each epoch.
     """
 
     run: dict[str, Any]
@@ -214,7 +223,7 @@ class Stored:
 
 
 def read(folder: Path) -> Stored:
-    """Read a run folder to go on with.
+    """Read a run folder, to resume the run.
 
     Raises:
         InputError: `folder` is not a run folder, or a newer version of tinyconv wrote it.
@@ -245,7 +254,7 @@ def read(folder: Path) -> Stored:
 
 
 def check_known(stored: dict[str, Any], kind: Any, folder: Path) -> None:
-    """Make sure that a dataclass has every field that a report holds of it.
+    """Check that the dataclass `kind` has a field for each entry that a report stores of it.
 
     Raises:
         InputError: a newer version of tinyconv wrote the report.

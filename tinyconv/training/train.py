@@ -1,4 +1,4 @@
-"""Start a training, or resume one."""
+"""Starting and resuming of runs."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 from tinyconv.recipes import Recipe
-from tinyconv.trained import open_model, origin
+from tinyconv.trained import find, open_model, origin
 from tinyconv.training import data_path, run_folder
 from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
 from tinyconv.training.head import with_head
@@ -43,23 +43,24 @@ def train(
 ) -> Path:
     """Train a net, and write a run folder.
 
-    The folder holds `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
-    `confusion.png` and, to resume from, `checkpoint.npz`. Each file is whole at any moment. Ctrl-C
-    ends the training after the current batch, and the model is still saved and reported on.
+    The folder has `model.keras`, `history.csv`, `report.json`, `report.txt`, `curves.png`,
+    `confusion.png` and `checkpoint.npz`, from which the run can be resumed. Each file is replaced
+    atomically. Ctrl-C ends the training after the current batch. The model is then still saved and
+    evaluated.
 
     Args:
         model: one of `tinyconv.list_models()`, or a `.keras` file to fine-tune.
         data: "cifar10", "cifar100", "digits", an `.npz` file, or a folder of images.
         recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
-            "finetune" for a file, "digits" for the digits, or else the net's own.
-        epochs: how often every training image is seen. Default: the recipe's.
-        batch_size: images per step. Default: the recipe's.
-        augment: whether the training images are augmented. Default: the recipe's.
-        out: the folder that the run folder is made in.
-        hosts: the machines that take part, if there are several. Each calls this function, and the
-            first alone writes.
-        callbacks: callbacks of Keras. They are called after those of tinyconv: the `logs` of an
-            epoch have `val_accuracy` and `val_loss`.
+            "finetune" for a file, "digits" for the data "digits", or the recipe of the net.
+        epochs: the number of epochs. Default: as in the recipe.
+        batch_size: images per step. Default: as in the recipe.
+        augment: whether to augment the training images. Default: as in the recipe.
+        out: the folder in which the run folder is made.
+        hosts: the machines, if there are several. Each machine must call this function. Only the
+            first machine writes files.
+        callbacks: Keras callbacks. They are called after those of tinyconv, so that the `logs` at
+            the end of an epoch have `val_accuracy` and `val_loss`.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
             `mixed`, `freeze`, `devices` and `tpu`.
 
@@ -67,8 +68,8 @@ def train(
         The path of the run folder.
 
     Raises:
-        InputError: an argument names what does not exist or does not fit, or `out` cannot be
-            written.
+        InputError: an argument is wrong, the arguments do not fit each other, `out` cannot be
+            written, or the loss becomes infinite or NaN.
 
     Example:
 
@@ -77,6 +78,8 @@ def train(
     ```
     """
     model, data = str(model), str(data)
+    if Path(model).is_dir():
+        model = str(find(model))
     if recipe is None:
         recipe = recipes.default(model, data)
     elif isinstance(recipe, str):
@@ -99,7 +102,14 @@ def start(
     hosts: Hosts | None = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> Path:
-    """Start a run, as `train` does, and return its folder."""
+    """Start a run with these settings. The arguments are those of `train`.
+
+    Returns:
+        The path of the run folder.
+
+    Raises:
+        InputError: as for `train`.
+    """
     augmentations.check(run.recipe.augment)
     if not hosts or hosts.index == 0:
         check_writable(out)
@@ -128,15 +138,17 @@ def resume(
     """Resume a run that was interrupted, from its last complete epoch.
 
     Args:
-        path: the run folder, which each of several `hosts` must see.
-        epochs: the number of epochs in all. Default: as the run was started.
-        hosts: as for `train`; so is `callbacks`.
+        path: the run folder. Each of several `hosts` must be able to read it.
+        epochs: the total number of epochs. Default: as at the start of the run.
+        hosts: as for `train`.
+        callbacks: as for `train`.
 
     Returns:
         The path of the run folder.
 
     Raises:
-        InputError: `path` is not a run folder, or its data no longer exist or have changed.
+        InputError: `path` is not a run folder, its data no longer exist or have changed, or the
+            loss becomes infinite or NaN.
     """
     path = Path(path)
     stored = run_folder.read(path)
@@ -244,9 +256,10 @@ def _train(
     folder.save_report("running")
     recorder = Recorder(trainer, folder)
     every: list[keras.callbacks.Callback] = [StartEpoch(trainer), recorder, *callbacks]
-    if trainer.devices.hosts == 1:  # a host that stopped alone would leave the others waiting
+    if trainer.devices.hosts == 1:  # one stopped host would make the others wait
         every.append(StopOnSignal())
-    print(f"{folder.path}: {folder.title}, epochs {done + 1} to {run.epochs}", flush=True)
+    which = f"epochs {done + 1} to {run.epochs}" if done < run.epochs else "no epoch is left"
+    print(f"{folder.path}: {folder.title}, {which}", flush=True)
     trainer.fit(done, every)
     if recorder.diverged:
         folder.save_report("diverged")

@@ -1,4 +1,4 @@
-"""The net of a run, and the model that trains it: built, compiled, fitted, averaged."""
+"""The models of a run, and their training."""
 
 import math
 import random
@@ -18,16 +18,16 @@ from tinyconv.hosts import LOST
 from tinyconv.recipes import Recipe
 from tinyconv.training.run import Run
 
-STALE = 0.01  # how much of a batch norm's statistics may be from before the weights were averaged
+STALE = 0.01  # allowed share of the raw weights' statistics in the batch norms of averaged weights
 
 
 def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any]:
-    """The optimizer, loss and metrics of a recipe, for `keras.Model.compile`.
+    """The optimizer, loss and metrics of a recipe, as arguments of `keras.Model.compile`.
 
     Args:
         recipe: the recipe.
         steps: the number of steps of the whole training.
-        mixup: whether labels are shares of classes rather than indices.
+        mixup: whether labels are shares of classes (B, classes) rather than indices (B,).
     """
     kind = "Categorical" if mixup else "SparseCategorical"
     return {
@@ -40,30 +40,41 @@ def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any
 def augmentation(
     recipe: Recipe, *, seed: int, classes: int, epochs: int, steps_per_epoch: int
 ) -> Augmentation:
-    """The augmentation of a recipe, with mixup if the recipe has it."""
+    """The augmentation of a recipe, with mixup if the recipe has mixup.
+
+    Args:
+        recipe: the recipe.
+        seed: the seed of all random numbers.
+        classes: the number of classes.
+        epochs: the number of epochs of the training.
+        steps_per_epoch: the number of steps of an epoch.
+    """
     mixup = Mixup(recipe.mixup, classes, epochs) if recipe.mixup > 0 else None
     return Augmentation(recipe.augment, seed, mixup, steps_per_epoch)
 
 
 class Trainer:
-    """The models of a run and what trains them.
+    """The models of a run, and their training.
 
     Args:
-        run: what makes the training.
+        run: the settings of the run.
         net: the model to start from. Default: a new net.
         dataset: the images.
-        devices: what the training runs on.
+        devices: the devices of the training.
 
-    `net` is the model that is validated and saved: in float32, and averaged if the recipe has an
-    EMA. `replica` is its copy on the devices, in their precision. `model` trains the weights of
-    `replica`, and `validator` validates those of `net`; on a CPU both may be fused.
+    Attributes:
+        net: the model that is validated and saved, in float32. Its weights are averaged if the
+            recipe has an EMA.
+        replica: a copy of `net` on the devices, with their precision.
+        model: the compiled model that shares the weights of `replica`. It may be a fused twin.
+        validator: a model that shares the weights of `net`. It may be a fused twin.
     """
 
     def __init__(self, run: Run, net: keras.Model | None, dataset: Dataset, devices: Devices):
         self.run, self.dataset, self.devices = run, dataset, devices
         drop_remainder = run.drops_remainder(devices)
         self.batches = Batches(dataset.train, run.batch_size, run.seed, drop_remainder)
-        random.seed(run.seed)  # Keras draws the seeds of layers and initializers from here
+        random.seed(run.seed)  # Keras' source of seeds for layers and initializers
         self.net = net or create_model(
             run.model, len(dataset.class_names), dataset.train.images.shape[1:]
         )
@@ -88,7 +99,11 @@ class Trainer:
             )
 
     def fit(self, initial_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
-        """Train from `initial_epoch` on, which counts from 0, to the last epoch of the run.
+        """Train to the last epoch of the run.
+
+        Args:
+            initial_epoch: the first epoch to train, counted from 0.
+            callbacks: Keras callbacks.
 
         Raises:
             InputError: another host is lost.
@@ -112,8 +127,8 @@ class Trainer:
                     initial_epoch=initial_epoch,
                     epochs=run.epochs,
                     callbacks=callbacks,
-                    shuffle=False,  # `Batches` does it
-                    verbose=1 if terminal.bars() else 2,  # 2: one line an epoch
+                    shuffle=False,  # `Batches` shuffles
+                    verbose=1 if terminal.bars() else 2,  # 2: one line per epoch
                 )
         except (ValueError, RuntimeError) as error:
             if several and any(name in str(error) for name in ("Gloo", "NCCL")):
@@ -121,17 +136,21 @@ class Trainer:
             raise
 
     def evaluate(self, split: Split, bar: bool = True) -> report.Evaluation:
-        """Ask the net about every image of a split."""
+        """Evaluate the net on every image of a split."""
         return report.evaluate(self.validator, split, max(256, self.run.batch_size), bar)
 
     def validate(self) -> dict[str, float]:
-        """Update the net, and return its accuracy and loss of the images to validate on."""
+        """Update the net, and evaluate it on the validation images.
+
+        Returns:
+            `val_accuracy`, in 0..1, and `val_loss`.
+        """
         self.update_net()
         found = self.evaluate(self.dataset.holdout or self.dataset.test, bar=False)
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
     def update_net(self) -> None:
-        """Give the net the weights of the replica, or, with an EMA, their average."""
+        """Copy the weights of the replica, or their average with an EMA, to the net."""
         weights = self.replica.get_weights()
         if not self.run.recipe.ema:
             self.net.set_weights(weights)
@@ -141,20 +160,23 @@ class Trainer:
         self.replica.set_weights(weights)
         norms = [x for x in self.net.layers if isinstance(x, keras.layers.BatchNormalization)]
         if norms and not self.run.freeze:
-            # The running statistics belong to the raw weights, not to their average.
+            # The moving statistics are those of the raw weights. Compute those of the average.
             renewals = math.log(STALE) / math.log(max(norm.momentum for norm in norms))
             for index in range(math.ceil(renewals)):
                 self.net(self.batches[index % len(self.batches)][0], training=True)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that a resumed run needs; random streams are seeded anew in every epoch."""
+        """The variables for the checkpoint, by their paths.
+
+        Random generators are not among them, because every epoch seeds them again.
+        """
         return {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go back to a `state`.
+        """Restore the variables of a checkpoint.
 
         Raises:
-            ValueError: it is the state of another net or optimizer.
+            ValueError: `state` is that of another net or optimizer.
         """
         with self.devices.scope():
             self.model.optimizer.build(self.model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Weights in and out of PyTorch, by the names that each file of `tinyconv.nets` gives."""
+"""Conversion of weights from and to PyTorch, with the names in each module of `tinyconv.nets`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["load_body", "load_torch", "num_classes", "read", "save_torch"]
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A weight of a Keras model and where it is in PyTorch."""
+    """A weight of a Keras model, its key in PyTorch and its layout."""
 
     key: str
     layout: str
@@ -38,7 +38,7 @@ class _Tensor:
 
 
 def _tensors(model: keras.Model) -> list[_Tensor]:
-    """Every weight of `model`, in the order of its names in PyTorch."""
+    """Every weight of `model`, in the order of `torch_names`."""
     tensors = []
     layers = {layer.name: layer for layer in model.layers}
     for name, prefix, layout in _torch_names(model.name):
@@ -48,7 +48,7 @@ def _tensors(model: keras.Model) -> list[_Tensor]:
             tensors.append(_Tensor(key, own, variable))
     mapped = {id(tensor.variable) for tensor in tensors}
     if others := [weight.path for weight in model.weights if id(weight) not in mapped]:
-        raise InputError(f"This {model.name} is not as it was made: it has {some(others)}, too.")
+        raise InputError(f"This {model.name} has weights that the original lacks: {some(others)}.")
     return tensors
 
 
@@ -56,13 +56,14 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
     """Fill `model` in place with the weights of its PyTorch original.
 
     Args:
-        model: a net by `tinyconv.create_model` that has an original in PyTorch.
-        source: a state dict with the original's key names: a file as `tinyconv.weights.read` takes
-            it, or a mapping to arrays. It may be wrapped as checkpoints wrap it.
+        model: a net from `tinyconv.create_model` that has an original in PyTorch.
+        source: a state dict with the key names of the original: a file, as for
+            `tinyconv.weights.read`, or a mapping of names to arrays. The state dict may be an entry
+            of a checkpoint.
 
     Raises:
-        InputError: a tensor is missing, left over or of the wrong shape, or the file cannot be
-            read. The model is then unchanged.
+        InputError: a tensor is missing, unknown or of the wrong shape, or the file cannot be read.
+            The model is then unchanged.
     """
     state = unwrap(source, "The mapping") if isinstance(source, Mapping) else read(Path(source))
     found = f"found {len(state)} tensors: {some(state)}"
@@ -88,10 +89,14 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
 
 
 def load_body(model: keras.Model, state: Mapping[str, Any]) -> None:
-    """Fill all of `model` but its head, which stays as it is; `state` may have one of any width.
+    """Fill `model` in place with the weights of its PyTorch original, except the head.
+
+    Args:
+        model: as for `load_torch`.
+        state: a state dict. It may have a head for any number of classes, or none.
 
     Raises:
-        InputError: as `load_torch`.
+        InputError: as for `load_torch`.
     """
     head = f"{_head(model.name)}."
     body = {key: tensor for key, tensor in state.items() if not key.startswith(head)}
@@ -100,9 +105,10 @@ def load_body(model: keras.Model, state: Mapping[str, Any]) -> None:
 
 
 def _resampled(positions: np.ndarray, model: keras.Model) -> np.ndarray:
-    """Position embeddings (1, 1 + tokens, channels) of a square image, for the images of `model`.
+    """Resize the position embeddings of a square image to the input shape of `model`.
 
-    As timm does it: bicubic, smoothed where the image shrinks; the extra token's stays as it is.
+    The embeddings have the shape (1, 1 + tokens, channels). The resizing is that of timm: bicubic,
+    with antialiasing. The embedding of the class or register token is unchanged.
     """
     height, width = model.get_layer("patch_conv").output.shape[1:3]
     tokens = positions.shape[1] - 1 if positions.ndim == 3 else 0
@@ -130,11 +136,12 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
     """Write the weights of `model` as a state dict with the key names of its PyTorch original.
 
     Args:
-        model: a net by `tinyconv.create_model` that has an original in PyTorch.
-        path: a file ending in `.safetensors`, or in `.pt`, which needs PyTorch.
+        model: a net from `tinyconv.create_model` that has an original in PyTorch.
+        path: a file that ends in `.safetensors` or `.pt`. A `.pt` file needs PyTorch.
 
     Raises:
-        InputError: the ending is another, or PyTorch is not there.
+        InputError: the file has another ending, needs PyTorch, which is not installed, or cannot be
+            written.
     """
     state = {tensor.key: tensor.to_torch() for tensor in _tensors(model)}
     for key in [key for key in state if key.endswith("running_mean")]:
@@ -155,17 +162,17 @@ def save_torch(model: keras.Model, path: str | Path) -> None:
 
 
 def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
-    """How many classes the net called `name` has by the weights in `state`: None without a head.
+    """The number of classes in a state dict of the net called `name`; None if it has no head.
 
     Raises:
-        InputError: half of the head is there, or nothing is of that net.
+        InputError: the head is incomplete, or the weights are of another net.
     """
     *body, (_, head, _) = _torch_names(name)
     owners = set(state) | {key.rpartition(".")[0] for key in state}
     key = f"{head}.bias"
     if head in owners and np.ndim(state.get(key, 0)) == 1:
         return len(state[key])
-    # Some of these layers are those of a variant alone.
+    # Some layers exist in one variant of the net only.
     of_this_net = sum(prefix in owners for _, prefix, _ in body) > len(body) / 2
     if head in owners or not of_this_net:
         found = f"found {len(state)} tensors: {some(state)}"
@@ -174,13 +181,13 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
 
 
 def _head(name: str) -> str:
-    """What the head of the net called `name` is called in PyTorch."""
+    """The name in PyTorch of the head of the net called `name`."""
     *_, (_, prefix, _) = _torch_names(name)
     return prefix
 
 
 def _torch_names(name: str) -> Iterator[tuple[str, str, str]]:
-    """Name in Keras, name in PyTorch and layout of each layer of the net called `name`."""
+    """(name in Keras, name in PyTorch, layout) of each layer of the net called `name`."""
     names = getattr(registry.get(name).module(), "torch_names", None)
     if names is None:
         raise InputError(f"{name} has no PyTorch original to exchange weights with.")

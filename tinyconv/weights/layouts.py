@@ -1,8 +1,9 @@
-"""How the kernel of a layer lies in PyTorch, and what PyTorch calls a layer's weights."""
+"""The layouts of kernels and the names of weights in PyTorch."""
 
 from collections.abc import Callable
 
-# How a Keras kernel lies in PyTorch, and back; the way back is told the Keras shape.
+# Layout -> two functions: from a Keras array to PyTorch, and from a PyTorch array and the Keras
+# shape to Keras.
 LAYOUTS: dict[str, tuple[Callable, Callable]] = {
     # (height, width, in, out) <-> (out, in, height, width); in is per group
     "conv": (lambda k: k.transpose(3, 2, 0, 1), lambda t, _: t.transpose(2, 3, 1, 0)),
@@ -22,12 +23,17 @@ LAYOUTS: dict[str, tuple[Callable, Callable]] = {
     "affine": (lambda k: k.reshape(-1), lambda t, shape: t.reshape(shape)),
     # (channels,) <-> (channels, 1, 1, 1)
     "gain": (lambda k: k[:, None, None, None], lambda t, _: t[:, 0, 0, 0]),
-    # the same in both: (channels,) for a norm, (1, tokens, channels) for the others
+    # the same in Keras and PyTorch: (channels,) for a norm, (1, tokens, channels) for the others
     "norm": (lambda k: k, lambda t, _: t),
     "token": (lambda k: k, lambda t, _: t),
     "position": (lambda k: k, lambda t, _: t),
 }
-WHOLE = ("scale", "factor", "token", "position")  # the PyTorch name is the tensor's, not a layer's
+WHOLE = (
+    "scale",
+    "factor",
+    "token",
+    "position",
+)  # the PyTorch name is that of a tensor, not of a layer
 SUFFIXES = {
     "kernel": "weight",
     "bias": "bias",
@@ -37,4 +43,4 @@ SUFFIXES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-COUNTER = "num_batches_tracked"  # a batch norm's, of no use to Keras
+COUNTER = "num_batches_tracked"  # an entry of a batch norm that Keras does not use

@@ -1,4 +1,4 @@
-"""State dicts out of the files that PyTorch's users have, in their usual wrappings."""
+"""Reading of state dicts from PyTorch files, also from checkpoints that contain a state dict."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ ENDINGS = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.")
 AVERAGED = "n_averaged"  # the counter of torch.optim.swa_utils.AveragedModel
-DEEPEST = 8  # a pickle can hold a mapping in itself
+DEEPEST = 8  # limit of nesting: a mapping in a pickle may contain itself
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "?",
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
@@ -24,14 +24,17 @@ DTYPES = {
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name, without the entry and the prefix that they are wrapped in.
+    """Read the state dict of a file. A checkpoint may contain it, and its keys may have a prefix.
 
     Args:
-        path: a file with one of `ENDINGS`. All but `.safetensors` need PyTorch and are read by
-            `torch.load` with `weights_only=True`, which runs no code.
+        path: a file with one of `ENDINGS`. All endings but `.safetensors` need PyTorch. PyTorch
+            reads them with `weights_only=True`, which runs no code.
+
+    Returns:
+        The arrays by name, without the prefix. Floats are in float32.
 
     Raises:
-        InputError: the file is not there, damaged, or holds anything but one set of named tensors.
+        InputError: the file does not exist, is damaged, or does not have exactly one state dict.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
@@ -45,10 +48,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def unwrap(content: Any, what: str) -> dict[str, Any]:
-    """The state dict in `content`, called `what`; a line on stderr says what was left out.
+    """Find the state dict in the content of a file, and remove a prefix of its keys.
+
+    If the state dict is an entry of `content` or has a prefix, a line on stderr says so.
+
+    Args:
+        content: the content.
+        what: the name of the file, for messages.
 
     Raises:
-        InputError: there is none, or more than one that could be meant.
+        InputError: `content` has no state dict, or more than one candidate.
     """
     found = dict(_states(content))
     if not found:
@@ -70,8 +79,8 @@ def unwrap(content: Any, what: str) -> dict[str, Any]:
     ]
     if rivals := [p for p in (*likely, *alike, *averages) if p not in (chosen, chosen[:1])]:
         raise InputError(
-            f"{what} has weights under {_at(chosen)} and under {_at(rivals[0])}; save those you "
-            f"mean alone: torch.save(torch.load(FILE, weights_only=True){_at(chosen)}, NEW_FILE)."
+            f"{what} has weights under {_at(chosen)} and under {_at(rivals[0])}; save only the "
+            f"right ones: torch.save(torch.load(FILE, weights_only=True){_at(chosen)}, NEW_FILE)."
         )
     if chosen or prefix:
         entry = f"entry {_at(chosen)}" if chosen else "all of it"
@@ -81,7 +90,10 @@ def unwrap(content: Any, what: str) -> dict[str, Any]:
 
 
 def _states(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Mapping]]:
-    """Every mapping of names to tensors in `content` but an optimizer's, by the keys to it."""
+    """Yield the keys to every mapping of names to tensors in `content`, and the mapping.
+
+    Mappings of an optimizer are left out.
+    """
     if not isinstance(content, Mapping) or not content or len(path) > DEEPEST:
         return
     values = content.values()
@@ -97,7 +109,11 @@ def _at(path: tuple[str, ...]) -> str:
 
 
 def without_prefix(state: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """`state` without the prefix that wrappers give to all its names, and that prefix."""
+    """Remove the known prefixes that all keys of a state dict share.
+
+    Returns:
+        The state dict without the prefix, and the prefix, which may be empty.
+    """
     prefix, keys = "", [key for key in state if key != AVERAGED]
     while keys and (more := [p for p in PREFIXES if all(k.startswith(prefix + p) for k in keys)]):
         prefix += more[0]
@@ -105,13 +121,17 @@ def without_prefix(state: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def some(names: Any) -> str:
-    """The first of `names`, and how many more there are."""
+    """The first three of `names` and the number of the others, as text."""
     names = list(map(str, names))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def to_array(key: str, tensor: Any) -> np.ndarray:
-    """A tensor of PyTorch, or anything NumPy takes, as an array; floats in float32."""
+    """Convert a PyTorch tensor or an array-like to a NumPy array, with floats in float32.
+
+    Raises:
+        InputError: the tensor called `key` is not a dense array of real numbers.
+    """
     try:
         if hasattr(tensor, "detach"):
             tensor = tensor.detach().cpu()
@@ -124,10 +144,10 @@ def to_array(key: str, tensor: Any) -> np.ndarray:
 
 
 def import_torch(path: Path) -> Any:
-    """PyTorch, which `path` needs.
+    """Import PyTorch, which the file `path` needs.
 
     Raises:
-        InputError: it is not installed.
+        InputError: PyTorch is not installed.
     """
     try:
         import torch
@@ -139,10 +159,10 @@ def import_torch(path: Path) -> Any:
 
 
 def _check_content(path: Path, pickled: bool) -> None:
-    """Refuse what is no file of weights by its first bytes, or by the members of an archive."""
+    """Refuse a file that has no weights, judged by its first bytes or its members in an archive."""
     with path.open("rb") as file:
         start = file.read(512)
-    problem, is_safetensors = None, start[8:9] == b"{"  # after the length of its header
+    problem, is_safetensors = None, start[8:9] == b"{"  # the header follows its length
     start = start.lstrip()
     if is_safetensors:
         problem = "is a .safetensors file by its content; rename it" if pickled else None
@@ -176,7 +196,7 @@ def _unpickled(path: Path) -> Any:
     torch = import_torch(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises is anyone's guess
+    except Exception as error:  # a damaged pickle raises errors of many types
         name = re.search(r"GLOBAL ([\w.]+)", str(error))
         if name:
             raise InputError(
@@ -187,7 +207,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.safetensors` file; bfloat16, which NumPy lacks, as float32."""
+    """The arrays of a `.safetensors` file. NumPy has no bfloat16, which is read as float32."""
     from safetensors import SafetensorError, deserialize
 
     try:

@@ -1,8 +1,9 @@
-"""What a net is compared with: each file here is a peer.
+"""The peers that a net is compared with. Each module of this package is a peer.
 
-A peer is named like its file, with hyphens for underscores, and has a class `Peer`, a `Stopwatch`.
-The file alone makes it known to `timing.py --compare`. It imports the library it times inside the
-functions of `Peer`, and `Peer.check` raises `InputError` if the library is missing.
+The name of a peer is that of its module, with hyphens for underscores. The module has a class
+`Peer`, a subclass of `Stopwatch`. `tinyconv time --compare` finds the module without registration.
+The functions of `Peer` import the timed library. `Peer.check` raises `InputError` if the library is
+not installed.
 """
 
 import importlib
@@ -22,7 +23,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> "type[Stopwatch]":
-    """The stopwatch of the peer called `name`.
+    """Get the class of the stopwatch of a peer by the peer's name.
 
     Raises:
         InputError: no peer has that name.

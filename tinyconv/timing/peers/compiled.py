@@ -1,4 +1,4 @@
-"""The net's original in PyTorch, through `torch.compile`."""
+"""The peer "compiled": the net's original in PyTorch, with `torch.compile`."""
 
 from tinyconv.timing.peers.torch import Peer as Eager
 
@@ -9,6 +9,6 @@ class Peer(Eager):
     def build(self) -> None:
         import torch._dynamo
 
-        torch._dynamo.config.recompile_limit = 64  # widths, batch sizes, training and inference
+        torch._dynamo.config.recompile_limit = 64  # for all shapes in training and inference
         super().build()
         self.model.compile()

@@ -1,4 +1,4 @@
-"""The same net and training without fused blocks: what `fit` makes of the stock layers."""
+"""The peer "keras": the same net and training with stock layers, without fused blocks."""
 
 from tinyconv.timing.keras_stopwatch import KerasStopwatch
 

@@ -1,6 +1,7 @@
-"""The net's original in PyTorch, eager and channels last, on a GPU if Keras is on one.
+"""The peer "torch": the net's original in PyTorch, in eager mode and channels-last memory format.
 
-It has the same kind of optimizer, does not augment, and normalizes the images in each step.
+The net runs on a GPU if Keras does. Its optimizer has the type of the recipe's optimizer. Images
+are normalized in each step and not augmented.
 """
 
 import time
@@ -61,10 +62,10 @@ class Peer(Stopwatch):
         loss = self.torch.nn.functional.cross_entropy(self._answer(images), target)
         loss.backward()
         self.optimizer.step()
-        loss.item()  # an accelerator has finished only now
+        loss.item()  # waits for an accelerator to finish
 
     def _time(self, step: Callable, steps: int, size: int) -> float:
-        """Seconds from the end of the first batch to the end of the last, as for Keras."""
+        """The seconds from the end of the first batch to the end of the last, as for Keras."""
         batches = self.batches(steps + 1, size)
         step(*batches[0])
         start = time.perf_counter()
