@@ -240,7 +240,10 @@ REFUSED = {
     "recipe misspelt": (training("--recipe", "digit"), "Unknown recipe 'digit': did you mean"),
     "data misspelt": (training("--data", "digts"), "did you mean 'digits'?"),
     "model gone": (training("--model", "gone.keras"), "There is no file gone.keras."),
-    "model is a folder": (training("--model", "PLACE"), "Unknown net"),
+    "model is a folder": (
+        training("--model", "PLACE"),
+        "is no run folder, since it has no model.keras.",
+    ),
     "freeze a new net": (training("--freeze"), "--freeze needs a trained model"),
     "no epochs": (training("--epoch", "0"), "number of epochs is 0; it must be 1 to 1,000,000."),
     "too many epochs": (training("--epoch", "9" * 40), "it must be 1 to 1,000,000."),

@@ -272,3 +272,10 @@ def test_list():
 def test_list_needs_no_keras():
     code = "import sys; from tinyconv import cli; a = cli.parse(['list']); a.main(a)"
     run("-c", f"{code}; assert not {{'keras', 'tensorflow'}} & set(sys.modules)")
+
+
+def test_a_run_folder_stands_for_its_model(tmp_path, capsys):
+    run = trained.path("resnet20").parent
+    assert trained.find(str(run)) == run / "model.keras"
+    with pytest.raises(InputError, match=r"is no run folder, since it has no model\.keras\.$"):
+        trained.find(str(tmp_path))

@@ -395,6 +395,19 @@ def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
     assert keras.saving.load_model(tuned / "model.keras").output_shape == (None, 3)
 
 
+def test_a_run_folder_is_a_model_to_start_from_and_a_folder_named_like_a_net_is_none(
+    trained, npz, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(training, "start", lambda run, *others: started.append(run))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet20").mkdir()
+    for model in (trained[0], "resnet20"):
+        train(npz, None, 1, 16, False, tmp_path, model=model)
+    assert [run.model for run in started] == [str(trained[0] / "model.keras"), "resnet20"]
+    assert [run.recipe.name for run in started] == ["finetune", "resnet"]
+
+
 @pytest.mark.parametrize("recipe", ["finetune", "tiniest"])  # the latter averages the weights
 def test_frozen_batch_statistics_stay(recipe, npz, tmp_path):
     source = tmp_path / "resnet20.keras"

@@ -78,7 +78,7 @@ def train(
     ```
     """
     model, data = str(model), str(data)
-    if Path(model).is_dir():
+    if model not in registry.NETS and Path(model).is_dir():
         model = str(find(model))
     if recipe is None:
         recipe = recipes.default(model, data)
