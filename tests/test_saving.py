@@ -17,8 +17,9 @@ from tinyconv import saving, trained
 from tinyconv.errors import InputError
 from tinyconv.saving import save_model
 
-# Every minor release from 3.4 on can be named here; the oldest knows the fewest arguments.
-OLD = os.environ.get("TINYCONV_OLD_KERAS", "3.4.1").split(",")
+# Every minor release from 3.4 on can be named here; 3.4 knows the fewest arguments, and 3.11 has a
+# `Rescaling` of its own.
+OLD = os.environ.get("TINYCONV_OLD_KERAS", "3.4.1,3.11.3").split(",")
 READ = """
 import sys
 from pathlib import Path

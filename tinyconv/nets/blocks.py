@@ -16,9 +16,10 @@ def normalize(x, mean_std):
     """
     mean, std = mean_std
     return keras.layers.Rescaling(
-        # The scale has three axes: with channels_first, Keras transposes a scale of one axis.
+        # Three axes each: with channels_first, Keras transposes a scale of one axis, and Keras 3.11
+        # takes the lengths of the outer lists for numbers of channels.
         scale=[[[1 / (255 * s) for s in std]]],
-        offset=[-m / s for m, s in zip(mean, std, strict=True)],
+        offset=[[[-m / s for m, s in zip(mean, std, strict=True)]]],
         name="normalize",
     )(x)
 
