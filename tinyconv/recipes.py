@@ -155,7 +155,7 @@ RECIPES = {
         Recipe(
             name="tiniest_muon",
             source="tinyconv, docs/recipes.md",
-            expected="not measured yet",
+            expected="CIFAR-10 test accuracy of tiniest 93.64%",
             epochs=75,
             batch_size=32,
             optimizer="muon",
