@@ -1,6 +1,5 @@
 """Reading of state dicts from PyTorch files, also from checkpoints that contain a state dict."""
 
-import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.errors import InputError
+from tinyconv.weights import pickles
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
@@ -27,8 +27,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     """Read the state dict of a file. A checkpoint may contain it, and its keys may have a prefix.
 
     Args:
-        path: a file with one of `ENDINGS`. All endings but `.safetensors` need PyTorch. PyTorch
-            reads them with `weights_only=True`, which runs no code.
+        path: a file with one of `ENDINGS`. PyTorch is not needed, and no code in the file is run.
 
     Returns:
         The arrays by name, without the prefix. Floats are in float32.
@@ -193,16 +192,14 @@ def _check_content(path: Path, pickled: bool) -> None:
 
 
 def _unpickled(path: Path) -> Any:
-    torch = import_torch(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises errors of many types
-        name = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if name:
-            raise InputError(
-                f"{path} holds more than tensors ({name[1]}), which is not opened; save the state "
-                "dict alone: torch.save(model.state_dict(), FILE)."
-            ) from error
+        return pickles.read(path)
+    except pickles.UnknownGlobalError as error:
+        raise InputError(
+            f"{path} holds more than tensors ({error}), which is not opened; save the state "
+            "dict alone: torch.save(model.state_dict(), FILE)."
+        ) from error
+    except pickles.DamagedError as error:
         raise InputError(f"{path} is damaged or holds more than tensors; not opened.") from error
 
 
