@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyconv.errors import InputError
-from tinyconv.trained import Trained, find, open_model
+from tinyconv.trained import Trained, open_model
 from tinyconv.training import data_path
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def evaluate(
     """Evaluate a trained model on test images.
 
     Args:
-        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
         data: as for `tinyconv.train`. All images of a folder without splits are read. Default: the
             data that the model was trained on.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
@@ -70,15 +70,19 @@ def evaluate(
     from tinyconv.devices import Devices
     from tinyconv.fast.twin import twin
 
+    if not data and opened.data == "imagenet":
+        raise InputError(f"{model} was trained on ImageNet; give a folder of its images: --data.")
     spec = str(data or opened.data or "cifar10")
-    if not data:
-        data_path.check(spec, find(str(model)).parent)
+    if not data and opened.file:
+        data_path.check(spec, opened.file.parent)
     split, names, what = datasets.load_test(
         spec,
         opened.model.input_shape[1:3],
         opened.class_names,
         opened.data,
         _range(opened, data, data_range),
+        opened.crop,
+        opened.folders,
     )
     classes = opened.model.output_shape[-1]
     if classes != len(names):
@@ -98,7 +102,7 @@ def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> lis
     """Classify image files.
 
     Args:
-        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
         images: a file, a folder or a glob, or several of these.
 
     Returns:
@@ -122,7 +126,7 @@ def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> lis
     given = [images] if isinstance(images, str | Path) else images
     files = prediction.image_files([str(image) for image in given])
     names = opened.class_names or tuple(map(str, range(opened.model.output_shape[-1])))
-    return list(prediction.records(opened.model, files, names, opened.probabilities))
+    return list(prediction.records(opened.model, files, names, opened.probabilities, opened.crop))
 
 
 def export(
@@ -137,7 +141,7 @@ def export(
     """Export a trained model, run the written file, and compare its outputs with those of Keras.
 
     Args:
-        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
         to: "litert", "litert-int8", "onnx" or "savedmodel".
         out: the file to write, or the folder of a savedmodel. Default: the name of the model.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyconv import registry, saving, weights
 from tinyconv.errors import InputError
+from tinyconv.facts import Net
 
 if TYPE_CHECKING:
     import keras
@@ -24,14 +25,16 @@ def create_model(
     """Build a net by name, with random or pretrained weights.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or one of `list_models(pretrained=True)` with the tag of
+            weights, such as "resnet56.chenyaofo_c100".
         num_classes: the number of logits. A net with 0 classes has no head and returns the pooled
-            features. Default: as in the pretrained weights, or else as in the net's source.
+            features. Default: as in the weights, or else as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
-        pretrained: True for the weights that ship with tinyconv. The net then has their dropout
-            rates. A path for a weight file of the PyTorch original, in a format that
-            `tinyconv.weights.read` supports. The head of a file with another number of classes is
-            not loaded. Default: random weights.
+        pretrained: True for the weights that the name has a tag of. Without a tag, they are those
+            that ship with tinyconv, with their dropout rates, or else the first that are published.
+            Published weights are downloaded to the cache of Keras. A path for a weight file of the
+            PyTorch original, in a format that `tinyconv.weights.read` supports. The head of weights
+            with another number of classes is not loaded. Default: random weights.
 
     Returns:
         A functional model from raw RGB images in 0..255 to logits. The images have the shape
@@ -39,8 +42,9 @@ def create_model(
         (batch, num_classes). The model contains the normalization of the images.
 
     Raises:
-        InputError: the name, the number of classes, the shape or the file cannot be used; no
-            weights ship for the net; or the file of the weights was changed.
+        InputError: the name, the number of classes, the shape or the file cannot be used; there
+            are no weights for the net; the weights cannot be downloaded; or their file has another
+            digest.
 
     Example:
 
@@ -49,18 +53,25 @@ def create_model(
     trained = tinyconv.create_model("tiniest", pretrained=True)
     ```
     """
-    net = registry.get(name)
+    net, published = registry.get(name), registry.weights(name)
     saving.check_floatx()
     source, state = None, None
-    known: int | None = net.num_classes
-    if pretrained is True:
+    known: int | None = published.num_classes if published else net.num_classes
+    if pretrained is True and not published and net.ships:
         from tinyconv import trained
 
-        source = saving.load_model(trained.path(name))
+        source = saving.load_model(trained.path(net.name))
         known = source.output_shape[-1]
+    elif pretrained is True:
+        from tinyconv.weights import fetch
+
+        published = published or registry.default_weights(net.name)
+        pretrained = fetch.weights(net.name, published)
+        state = weights.read(pretrained)
+        known = weights.num_classes(net.name, state)
     elif isinstance(pretrained, str | Path):
         state = weights.read(Path(pretrained))
-        known = weights.num_classes(name, state)
+        known = weights.num_classes(net.name, state)
     if num_classes is None:
         if known is None:
             raise InputError(
@@ -81,10 +92,12 @@ def create_model(
         (weights.load_torch if known == num_classes else weights.load_body)(model, state)
         if known is None and num_classes:
             print(f"{pretrained}: a new head, since the file has none", file=sys.stderr)
+        if published and published.mean_std:
+            _normalize_by(model, published.mean_std)
     return model
 
 
-def _checked(net: registry.Net, num_classes: int, shape: Any) -> tuple[int, int, int]:
+def _checked(net: Net, num_classes: int, shape: Any) -> tuple[int, int, int]:
     """Check `num_classes` and `shape`, and return `shape` as integers.
 
     Raises:
@@ -102,7 +115,7 @@ def _checked(net: registry.Net, num_classes: int, shape: Any) -> tuple[int, int,
     return height, width, channels
 
 
-def _build(net: registry.Net, num_classes: int, shape: tuple[int, int, int]) -> keras.Model:
+def _build(net: Net, num_classes: int, shape: tuple[int, int, int]) -> keras.Model:
     """Build the net with random weights.
 
     Raises:
@@ -116,6 +129,14 @@ def _build(net: registry.Net, num_classes: int, shape: tuple[int, int, int]) -> 
             f"{net.name} cannot be built for images of {shape[0]}x{shape[1]}; "
             f"its own are {height}x{width}."
         ) from error
+
+
+def _normalize_by(model: keras.Model, mean_std: tuple) -> None:
+    """Normalize the images by the constants that some weights expect."""
+    from tinyconv.nets.blocks import constants
+
+    layer = model.get_layer("normalize")
+    layer.scale, layer.offset = constants(mean_std)
 
 
 def _take_constants(model: keras.Model, trained: keras.Model) -> None:

@@ -48,7 +48,10 @@ def _matches(path: Path) -> list[Path]:
 
 
 def answers(
-    model: keras.Model, files: Sequence[Path], probabilities: bool = False
+    model: keras.Model,
+    files: Sequence[Path],
+    probabilities: bool = False,
+    crop: data.Crop | None = None,
 ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
     """Yield each file with its probabilities (classes,), or with its error.
 
@@ -58,10 +61,11 @@ def answers(
         model: the model.
         files: the image files.
         probabilities: whether the outputs of the model are probabilities rather than logits.
+        crop: as for `tinyconv.data.read_image`.
     """
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
-        read = [_read(file, model.input_shape[1:3]) for file in batch]
+        read = [_read(file, model.input_shape[1:3], crop) for file in batch]
         images = [image for image in read if isinstance(image, np.ndarray)]
         outputs = iter(model.predict_on_batch(np.stack(images)) if images else ())
         for file, image in zip(batch, read, strict=True):
@@ -79,6 +83,7 @@ def records(
     files: Sequence[Path],
     class_names: Sequence[str],
     probabilities: bool = False,
+    crop: data.Crop | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield a dict for JSON for each file: `image` and either `top` or `error`.
 
@@ -87,8 +92,9 @@ def records(
         files: the image files.
         class_names: the names of the outputs of the model.
         probabilities: as for `answers`.
+        crop: as for `answers`.
     """
-    for file, answer in answers(model, files, probabilities):
+    for file, answer in answers(model, files, probabilities, crop):
         record: dict[str, Any] = {"image": data.text(file)}
         if isinstance(answer, InputError):
             yield record | {"error": str(answer)}
@@ -96,13 +102,13 @@ def records(
             yield record | {"top": best(answer, class_names)}
 
 
-def _read(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
+def _read(file: Path, size: tuple[int, int], crop: data.Crop | None) -> np.ndarray | InputError:
     if file.is_dir():
         return InputError(f"{file} has no images.")
     if not file.exists():
         return InputError(f"There is no file {file}.")
     try:
-        return data.read_image(file, size)
+        return data.read_image(file, size, crop)
     except InputError as error:
         return error
 

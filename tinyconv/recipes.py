@@ -255,8 +255,8 @@ def get(name: str) -> Recipe:
 
 
 def default(model: str, data: str) -> Recipe:
-    """The default recipe for `model`, a net by name or a `.keras` file, and for `data`."""
-    if model.endswith(".keras"):
+    """The default recipe for `model` and `data`, as for `tinyconv.train`."""
+    if model.endswith(".keras") or registry.is_pretrained(model):
         return get("finetune")
     net = registry.get(model)
     return get("digits" if data == "digits" else net.recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from tinyconv.errors import unknown
+from tinyconv.errors import InputError, unknown
 from tinyconv.facts import Net, Weights
 from tinyconv.rows import NETS
 
@@ -51,6 +51,20 @@ def get(name: str) -> Net:
 def weights(name: str) -> Weights | None:
     """The published weights called `name`, as NET.TAG; None for a net, a file or `SHIPPED`."""
     return _weights().get(name)
+
+
+def default_weights(name: str) -> Weights:
+    """The first published weights of the net called `name`.
+
+    Raises:
+        InputError: the net has no published weights.
+    """
+    net = get(name)
+    if not net.weights:
+        raise InputError(
+            f"{name} has no pretrained weights; train it: tinyconv train --model {name}."
+        )
+    return net.weights[0]
 
 
 def is_pretrained(name: str) -> bool:

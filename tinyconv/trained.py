@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyconv import registry, saving
 from tinyconv.errors import InputError
+from tinyconv.facts import Weights
 from tinyconv.training import data_path
+from tinyconv.weights import classes, fetch
 
 if TYPE_CHECKING:
     import keras
+
+    from tinyconv.data.images import Crop
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,21 @@ class Trained:
         class_names: the names of its outputs, or None if no report names them.
         data: the data that the model was trained on, as for `tinyconv.data.load`, or None if they
             are not known. A path may no longer exist.
+        file: the file of the model, or None for published weights.
         data_range: the data range of the training, as for `tinyconv.data.load`.
         probabilities: whether the outputs are probabilities rather than logits.
+        crop: as for `tinyconv.data.read_image`.
+        folders: as for `tinyconv.data.load_test`.
     """
 
     model: keras.Model
     class_names: tuple[str, ...] | None
     data: str | None
+    file: Path | None = None
     data_range: Any = None
     probabilities: bool = False
+    crop: Crop | None = None
+    folders: Mapping[str, str] | None = None
 
 
 def folder() -> Path:
@@ -99,11 +111,19 @@ def data_name(report: dict[str, Any]) -> str:
     return Path(report["run"]["data"]).name
 
 
-def origin(file: Path) -> dict[str, Any]:
+def origin(model: str) -> dict[str, Any]:
     """The origin of a model: its file, its sha256, and the run that made it.
 
     The dict also has the origin of the model that the run started from, if it started from one.
+
+    Args:
+        model: as for `open_model`.
     """
+    if published := _published(model):
+        net, weights = published
+        file = fetch.weights(net, weights)
+        return {"file": weights.url, "sha256": sha256(file), "name": f"{net}.{weights.tag}"}
+    file = find(model)
     known = report(file)
     kept = ("run", "epochs", "started_from")
     return {"file": str(file.absolute()), "sha256": sha256(file)} | {
@@ -115,20 +135,22 @@ def find(model: str) -> Path:
     """Find the file of a trained model.
 
     Args:
-        model: a `.keras` file, a run folder, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, or the name of weights that ship. A net stands for
+            its weights.
 
     Raises:
         InputError: `model` is none of these.
     """
-    file = path(model) if model in registry.NETS else Path(model)
+    named = model in registry.NETS or registry.is_pretrained(model)
+    file = path(registry.get(model).name) if named else Path(model)
     if file.is_dir():
         if not (file / "model.keras").is_file():
             raise InputError(f"{model} is no run folder, since it has no model.keras.")
         return file / "model.keras"
     if not file.exists() and file.suffix != ".keras":
         raise InputError(
-            f"{model} is neither a .keras file nor a net that ships trained "
-            f"({', '.join(sorted(shipped()))})."
+            f"{model} is neither a .keras file nor a trained model that has a name; tinyconv list "
+            "--pretrained shows the names."
         )
     return file
 
@@ -137,15 +159,17 @@ def open_model(model: str) -> Trained:
     """Load a trained model, and find out whether its outputs are probabilities.
 
     Args:
-        model: a `.keras` file, or the name of a net that ships trained.
+        model: a `.keras` file, a run folder, a net, or the name of weights, as NET.TAG.
 
     Returns:
-        The model with the facts from the report beside it.
+        The model with the facts from the report beside it, or from the registry.
 
     Raises:
-        InputError: `model` is neither, or cannot be loaded; its outputs are neither logits nor
-            probabilities; or their number is not that of the classes in the report.
+        InputError: `model` is none of these, or cannot be loaded; its outputs are neither logits
+            nor probabilities; or their number is not that of the classes in the report.
     """
+    if published := _published(model):
+        return _open_published(*published)
     file = find(model)
     opened = saving.load_model(file)
     known = report(file)
@@ -164,4 +188,29 @@ def open_model(model: str) -> Trained:
         data_path.locate(data, known.get("folder"), file.parent) if isinstance(data, str) else None
     )
     probabilities = outputs.are_probabilities(opened, file)
-    return Trained(opened, names, data, run.get("data_range"), probabilities)
+    return Trained(opened, names, data, file, run.get("data_range"), probabilities)
+
+
+def _published(model: str) -> tuple[str, Weights] | None:
+    """The net and the published weights that a name stands for; None for anything else."""
+    if model not in registry.NETS and not registry.is_pretrained(model):
+        return None
+    net, weights = registry.get(model), registry.weights(model)
+    if weights is None and (net.ships or model != net.name):
+        return None
+    return net.name, weights or registry.default_weights(net.name)
+
+
+def _open_published(name: str, weights: Weights) -> Trained:
+    from tinyconv.data.images import Crop
+    from tinyconv.factory import create_model
+
+    model = create_model(f"{name}.{weights.tag}", pretrained=True)
+    data, net = weights.accuracy.data, registry.get(name)
+    try:
+        names, folders = classes.names(data), classes.folders(data)
+    except InputError as error:
+        print(f"The classes have numbers, not names: {error}", file=sys.stderr)
+        names, folders = None, {}
+    crop = Crop(net.crop, net.interpolation) if net.crop < 1 else None
+    return Trained(model, names, data, crop=crop, folders=folders)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-TRAINED = "a .keras file, a run folder, or a net that ships trained"
+TRAINED = "a .keras file, a run folder, a net, or weights as NET.TAG"
 DATA = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
 
 

@@ -26,9 +26,11 @@ def main(args: argparse.Namespace) -> None:
     names = opened.class_names
     if names is None:
         names = tuple(map(str, range(opened.model.output_shape[-1])))
-        print(
-            "No report.json beside the model names its classes; they are numbers.", file=sys.stderr
-        )
+        if opened.file:
+            print(
+                "No report.json beside the model names its classes; they are numbers.",
+                file=sys.stderr,
+            )
     from tqdm import tqdm
 
     from tinyconv import prediction
@@ -36,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     files = prediction.image_files(args.images)
     errors = 0
     progress = tqdm(
-        prediction.records(opened.model, files, names, opened.probabilities),
+        prediction.records(opened.model, files, names, opened.probabilities, opened.crop),
         total=len(files),
         unit="image",
         leave=False,

@@ -12,7 +12,7 @@ EXAMPLES = """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a net by name, or a .keras file")
+    parser.add_argument("model", help="a net by name, weights as NET.TAG, or a .keras file")
 
 
 def main(args: argparse.Namespace) -> None:

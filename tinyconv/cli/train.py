@@ -11,6 +11,7 @@ EXAMPLES = """
   tinyconv train --data digits --epoch 10 --augment
   tinyconv train --model tiniest --recipe tiniest_muon
   tinyconv train --model cifar10_tiny.keras --data photos
+  tinyconv train --model test_vit3.r160_in1k --data photos
   tinyconv train --resume models/20261125-120000-tiniest-cifar10 --epoch 100
 """
 RESUMED = {"resume", "epochs"}  # the only arguments that are allowed with --resume
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.argument_default = argparse.SUPPRESS
     yes_or_no = argparse.BooleanOptionalAction
     add = parser.add_argument
-    add("--model", help="net to train, or a .keras FILE to start from (cifar10_tiny)")
+    add("--model", help="net to train, or a .keras FILE or NET.TAG to start from (cifar10_tiny)")
     add("--freeze", action="store_true", help="train only the head of FILE")
     add_data(parser, "cifar10", default=argparse.SUPPRESS)
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")

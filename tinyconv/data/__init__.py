@@ -7,7 +7,7 @@ are in memory. Those of a large folder are in a temporary file. `Batches` shuffl
 
 from tinyconv.data.batches import AugmentedBatches, Batches, feed
 from tinyconv.data.files import image_files
-from tinyconv.data.images import read_image, text
+from tinyconv.data.images import Crop, read_image, text
 from tinyconv.data.sources import SIZES, is_another_folder, is_here, load, load_test
 from tinyconv.data.splits import Dataset, OnDisk, Split
 
@@ -15,6 +15,7 @@ __all__ = [
     "SIZES",
     "AugmentedBatches",
     "Batches",
+    "Crop",
     "Dataset",
     "OnDisk",
     "Split",

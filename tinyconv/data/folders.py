@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tinyconv.data.files import print_skipped, stray
-from tinyconv.data.images import read_image, text
+from tinyconv.data.images import Crop, read_image, text
 from tinyconv.data.layout import find_splits, list_classes, meant
 from tinyconv.data.splits import Dataset, OnDisk, Split, check_classes, split_by_content
 from tinyconv.errors import InputError
@@ -69,7 +69,9 @@ def load_folder(folder: Path, size: tuple[int, int], holdout: int = 0) -> Datase
     return Dataset(name, shown, read["train"], read["test"], read.get("val"))
 
 
-def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[str, ...], str]:
+def load_test_folder(
+    folder: Path, size: tuple[int, int], crop: Crop | None = None
+) -> tuple[Split, tuple[str, ...], str]:
     """Read the images of a folder to evaluate a model on.
 
     In a folder with splits, the images are those of test/, or of val/ if test/ does not exist. In a
@@ -78,6 +80,7 @@ def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[
     Args:
         folder: as for `load_folder`.
         size: (height, width) in pixels that every image is resized to.
+        crop: as for `read_image`.
 
     Returns:
         The images and labels, the names of the classes, and a description of the images.
@@ -94,7 +97,7 @@ def load_test_folder(folder: Path, size: tuple[int, int]) -> tuple[Split, tuple[
     where = splits.get(part, folder)
     parts = _list(folder, {part: where})
     names = tuple(parts[part])
-    split = _read_splits(folder, parts, names, size)[part]
+    split = _read_splits(folder, parts, names, size, crop)[part]
     which = f"all of {where.relative_to(folder)}/" if splits else "all of them"
     return split, _show(folder, names), which
 
@@ -119,10 +122,14 @@ def _show(folder: Path, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _read_splits(
-    folder: Path, parts: dict[str, Classes], names: tuple[str, ...], size: tuple[int, int]
+    folder: Path,
+    parts: dict[str, Classes],
+    names: tuple[str, ...],
+    size: tuple[int, int],
+    crop: Crop | None = None,
 ) -> dict[str, Split]:
     files = [path for classes in parts.values() for paths in classes.values() for path in paths]
-    images = _read_images(folder, files, size)
+    images = _read_images(folder, files, size, crop)
     splits, start = {}, 0
     for part, classes in parts.items():
         labels = [names.index(name) for name, paths in classes.items() for _ in paths]
@@ -132,7 +139,9 @@ def _read_splits(
     return splits
 
 
-def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.ndarray | OnDisk:
+def _read_images(
+    folder: Path, files: list[Path], size: tuple[int, int], crop: Crop | None
+) -> np.ndarray | OnDisk:
     """Read all images (N, height, width, 3).
 
     Every file is read before an error is raised, and the error counts all damaged files.
@@ -146,7 +155,7 @@ def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.n
 
     def read_chunk(start: int) -> None:
         chunk = files[start : start + CHUNK]
-        decoded = list(threads.map(_try, chunk, [size] * len(chunk)))
+        decoded = list(threads.map(lambda file: _try(file, size, crop), chunk))
         good = [image for image in decoded if isinstance(image, np.ndarray)]
         if len(good) < len(chunk):
             tried = zip(chunk, decoded, strict=True)
@@ -165,9 +174,9 @@ def _read_images(folder: Path, files: list[Path], size: tuple[int, int]) -> np.n
     return OnDisk(stored, np.arange(len(files)), shape) if stored else images
 
 
-def _try(file: Path, size: tuple[int, int]) -> np.ndarray | InputError:
+def _try(file: Path, size: tuple[int, int], crop: Crop | None) -> np.ndarray | InputError:
     try:
-        return read_image(file, size)
+        return read_image(file, size, crop)
     except InputError as error:
         return error
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,23 @@ FORMATS = {  # Pillow's modes of more than 8 bits -> the formats with unsigned 1
 }
 
 
-def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+@dataclass(frozen=True)
+class Crop:
+    """The preparation of images that some published weights expect.
+
+    The shorter side of an image is resized to the input size divided by `share`, and the middle of
+    the image is cut out.
+
+    Args:
+        share: the share of the shorter side that is kept.
+        interpolation: "bicubic" or "bilinear".
+    """
+
+    share: float
+    interpolation: str
+
+
+def read_image(path: Path, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
     """Read an image file of any common format.
 
     Transparent pixels are blended with white. If a file has several images, the first is read.
@@ -34,6 +51,7 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
     Args:
         path: the file.
         size: (height, width) in pixels that the image is resized to.
+        crop: how to resize. Default: the whole image, whose proportions may change.
 
     Returns:
         Raw RGB (height, width, 3) in uint8.
@@ -56,7 +74,7 @@ def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
                 upright = upright.convert("RGBA")
                 white = Image.new("RGBA", upright.size, "white")
                 upright = Image.alpha_composite(white, upright)
-            return _resize_one(upright.convert("RGB"), size)
+            return _resize_one(upright.convert("RGB"), size, crop)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -130,16 +148,27 @@ def _check_levels(highest: int, white: int | None, path: Path) -> None:
         )
 
 
-def _resize_one(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def _resize_one(image: Image.Image, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
     height, width = size
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    if crop is None:
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    shorter, target = min(image.size), int(min(size) / crop.share)
+    across, down = (side * target // shorter for side in image.size)
+    resized = image.resize((across, down), Image.Resampling[crop.interpolation.upper()])
+    left, top = round((across - width) / 2), round((down - height) / 2)
+    return np.asarray(resized.crop((left, top, left + width, top + height)))
 
 
-def resize(images: np.ndarray | OnDisk, size: tuple[int, int]) -> np.ndarray | OnDisk:
-    """Resize images (N, H, W, 3) to (height, width). Images on disk already have that size."""
+def resize(
+    images: np.ndarray | OnDisk, size: tuple[int, int], crop: Crop | None = None
+) -> np.ndarray | OnDisk:
+    """Resize images (N, H, W, 3) to (height, width). Images on disk already have that size.
+
+    Images of that size are not changed, and thus not cropped.
+    """
     if isinstance(images, OnDisk) or images.shape[1:3] == size:
         return images
-    return np.stack([_resize_one(Image.fromarray(image), size) for image in images])
+    return np.stack([_resize_one(Image.fromarray(image), size, crop) for image in images])
 
 
 def text(name: str | Path) -> str:

@@ -5,6 +5,7 @@ import difflib
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from tinyconv.data.arrays import load_npz
 from tinyconv.data.folders import load_folder, load_test_folder
-from tinyconv.data.images import resize
+from tinyconv.data.images import Crop, resize
 from tinyconv.data.layout import meant
 from tinyconv.data.ranges import Range, check_range
 from tinyconv.data.splits import Dataset, Split, check_classes, shared, split_by_class
@@ -28,6 +29,7 @@ def load(
     holdout: int = 0,
     seed: int = 0,
     data_range: Range | None = None,
+    crop: Crop | None = None,
 ) -> Dataset:
     """Read a data set.
 
@@ -42,6 +44,7 @@ def load(
             share.
         seed: selects the images to set aside.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
+        crop: as for `read_image`, for arrays that do not have that size. Not used for folders.
 
     Returns:
         The data set. The number of test images that are also training images is printed.
@@ -71,7 +74,8 @@ def load(
     present = [dataset.class_names[label] for label in np.unique(dataset.train.labels)]
     check_classes(spec, present)
     train, test = (
-        Split(resize(split.images, size), split.labels) for split in (dataset.train, dataset.test)
+        Split(resize(split.images, size, crop), split.labels)
+        for split in (dataset.train, dataset.test)
     )
     dataset = replace(dataset, train=train, test=test)
     if holdout:
@@ -88,6 +92,8 @@ def load_test(
     class_names: tuple[str, ...] | None,
     own: str | None,
     data_range: Range | None = None,
+    crop: Crop | None = None,
+    folders: Mapping[str, str] | None = None,
 ) -> tuple[Split, tuple[str, ...], str]:
     """Read the images to evaluate a trained model on.
 
@@ -99,6 +105,8 @@ def load_test(
             them.
         own: the data that the model was trained on, if they are known.
         data_range: as for `load`.
+        crop: as for `read_image`, for images that do not have the input size.
+        folders: other names of classes of the model, to their names.
 
     Returns:
         The images and labels, the names of the classes, and a description of the images.
@@ -109,11 +117,13 @@ def load_test(
     folder = Path(spec)
     is_folder = spec not in SIZES and folder.is_dir()
     if data_range is None and is_another_folder(spec, own):
-        split, names, which = load_test_folder(folder, size)
+        split, names, which = load_test_folder(folder, size, crop)
     else:
-        dataset = load(spec, size, data_range=data_range)
+        dataset = load(spec, size, data_range=data_range, crop=crop)
         split, names = dataset.test, dataset.class_names
         which = f"its {dataset.test_name} part"
+    if folders and set(names) <= set(folders):
+        names = tuple(folders[name] for name in names)
     what = f"{len(split):,} images of {spec}, {which}"
     if class_names in (None, names):
         return split, names, what

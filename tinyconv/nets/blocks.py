@@ -14,14 +14,17 @@ def normalize(x, mean_std):
 
     `mean_std` holds both for images in 0..1.
     """
+    scale, offset = constants(mean_std)
+    return keras.layers.Rescaling(scale, offset, name="normalize")(x)
+
+
+def constants(mean_std):
+    """The scale and the offset of the layer of `normalize`."""
     mean, std = mean_std
-    return keras.layers.Rescaling(
-        # Three axes each: with channels_first, Keras transposes a scale of one axis, and Keras 3.11
-        # takes the lengths of the outer lists for numbers of channels.
-        scale=[[[1 / (255 * s) for s in std]]],
-        offset=[[[-m / s for m, s in zip(mean, std, strict=True)]]],
-        name="normalize",
-    )(x)
+    # Three axes each: with channels_first, Keras transposes a scale of one axis, and Keras 3.11
+    # takes the lengths of the outer lists for numbers of channels.
+    scale = [[[1 / (255 * s) for s in std]]]
+    return scale, [[[-m / s for m, s in zip(mean, std, strict=True)]]]
 
 
 def normal(fan):

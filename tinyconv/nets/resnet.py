@@ -15,6 +15,8 @@ Parameters are for 10 classes. A net with 100 classes has 5,850 more. The images
 those of CIFAR-100 if the net has 100 classes, and as those of CIFAR-10 otherwise.
 """
 
+import re
+
 import keras
 
 from tinyconv.nets.blocks import normalize
@@ -98,6 +100,20 @@ def resnet44(num_classes, input_shape):
 
 def resnet56(num_classes, input_shape):
     return network("resnet56", num_classes, input_shape)
+
+
+def torch_key(key):
+    """The authors' name of a tensor that imgclsmob (https://github.com/osmr/imgclsmob) names."""
+    key = key.replace("features.init_block.conv", "conv1").replace("features.init_block.bn", "bn1")
+    unit = re.match(r"features\.stage(\d)\.unit(\d)\.", key)
+    if unit:
+        stage, number = map(int, unit.groups())
+        key = f"layer{stage}.{number - 1}." + key[unit.end() :]
+    key = re.sub(r"body\.conv(\d)\.(conv|bn)", r"\2\1", key)
+    key = key.replace("identity_conv.conv", "downsample.0").replace(
+        "identity_conv.bn", "downsample.1"
+    )
+    return re.sub("^output", "fc", key)
 
 
 def torch_names(name):

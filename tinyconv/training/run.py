@@ -13,8 +13,9 @@ class Run:
     """The settings of a run. Equal settings on the same machine give equal results.
 
     Args:
-        model: a net by name, or a `.keras` file to start from. A file gets a new head unless the
-            report beside it names the classes of the data.
+        model: a net by name, or a trained model to start from: a `.keras` file, or weights as
+            NET.TAG. A trained model gets a new head unless it is known to have the classes of the
+            data.
         data: as for `tinyconv.data.load`.
         recipe: the recipe.
         epochs: the number of epochs.
@@ -24,7 +25,7 @@ class Run:
         holdout: the number of training images that are set aside for validation.
         mixed: whether to train in mixed precision.
         tpu: as for `tinyconv.devices.Devices`.
-        freeze: whether to train only the head. `model` must be a file.
+        freeze: whether to train only the head. `model` must be a trained model.
         devices: as `limit` for `tinyconv.devices.Devices`.
         fast: whether to use `tinyconv.fast` on a CPU: fused blocks with TensorFlow in float32,
             shifted convolutions with JAX.
@@ -52,8 +53,8 @@ class Run:
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
             registry.get(self.model)
-            if self.freeze:
-                raise InputError("--freeze needs a trained model: --model FILE.keras.")
+        if self.freeze and not self.starts_trained:
+            raise InputError("--freeze needs a trained model: --model FILE.keras or NET.TAG.")
         counts = {"number of epochs": self.epochs, "batch size": self.batch_size}
         for name, value in (counts | {"seed": self.seed}).items():
             if not isinstance(value, int):
@@ -63,6 +64,11 @@ class Run:
                 raise InputError(f"The {name} is {value}; it must be 1 to 1,000,000.")
         if not 0 <= self.seed < 2**31:
             raise InputError(f"The seed is {self.seed}; it must be in 0..{2**31 - 1}.")
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether `model` is a trained model, not a net by name."""
+        return self.model.endswith(".keras") or registry.is_pretrained(self.model)
 
     @property
     def mixup(self) -> bool:

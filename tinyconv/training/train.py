@@ -49,10 +49,12 @@ def train(
     evaluated.
 
     Args:
-        model: one of `tinyconv.list_models()`, or a `.keras` file to fine-tune.
+        model: one of `tinyconv.list_models()`, or a model to fine-tune: a `.keras` file, or one of
+            `tinyconv.list_models(pretrained=True)`.
         data: "cifar10", "cifar100", "digits", an `.npz` file, or a folder of images.
         recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
-            "finetune" for a file, "digits" for the data "digits", or the recipe of the net.
+            "finetune" for a model to fine-tune, "digits" for the data "digits", or the recipe of
+            the net.
         epochs: the number of epochs. Default: as in the recipe.
         batch_size: images per step. Default: as in the recipe.
         augment: whether to augment the training images. Default: as in the recipe.
@@ -114,8 +116,8 @@ def start(
     if not hosts or hosts.index == 0:
         check_writable(out)
     devices = Devices(run.tpu, run.devices, hosts)
-    trained = open_model(run.model) if run.model.endswith(".keras") else None
-    source = origin(Path(run.model)) if trained else None
+    trained = open_model(run.model) if run.starts_trained else None
+    source = origin(run.model) if trained else None
     dataset = _load(run, trained and trained.model, devices)
     net = with_head(trained, dataset.class_names, run.model) if trained else None
     _check_hosts_agree(run, net, dataset, devices)
@@ -123,7 +125,8 @@ def start(
     path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         path = run_folder.new_folder(path)
-    model = str(Path(run.model).absolute()) if trained else run.model
+    is_file = run.model.endswith(".keras")
+    model = str(Path(run.model).absolute()) if is_file else run.model
     run = replace(run, data=data_path.absolute(run.data), model=model)
     trainer = Trainer(run, net, dataset, devices)
     return _train(trainer, _folder(trainer, path, source, []), 0, callbacks)

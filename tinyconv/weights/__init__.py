@@ -67,6 +67,7 @@ def load_torch(model: keras.Model, source: str | Path | Mapping[str, Any]) -> No
     """
     state = unwrap(source, "The mapping") if isinstance(source, Mapping) else read(Path(source))
     found = f"found {len(state)} tensors: {some(state)}"
+    state = _with_own_keys(model.name, state)
     state = {key: to_array(key, v) for key, v in state.items() if not key.endswith(COUNTER)}
     tensors = _tensors(model)
     expected = {tensor.key for tensor in tensors}
@@ -99,6 +100,7 @@ def load_body(model: keras.Model, state: Mapping[str, Any]) -> None:
         InputError: as for `load_torch`.
     """
     head = f"{_head(model.name)}."
+    state = _with_own_keys(model.name, state)
     body = {key: tensor for key, tensor in state.items() if not key.startswith(head)}
     own = {t.key: t.to_torch() for t in _tensors(model) if t.key.startswith(head)}
     load_torch(model, body | own)
@@ -168,6 +170,7 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
         InputError: the head is incomplete, or the weights are of another net.
     """
     *body, (_, head, _) = _torch_names(name)
+    state = _with_own_keys(name, state)
     owners = set(state) | {key.rpartition(".")[0] for key in state}
     key = f"{head}.bias"
     if head in owners and np.ndim(state.get(key, 0)) == 1:
@@ -178,6 +181,12 @@ def num_classes(name: str, state: Mapping[str, Any]) -> int | None:
         found = f"found {len(state)} tensors: {some(state)}"
         raise InputError(f"These weights are not those of {name}: they lack {key} ({found}).")
     return None
+
+
+def _with_own_keys(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict with the key names of the original, where those of another port are known."""
+    torch_key = getattr(registry.get(name).module(), "torch_key", None)
+    return {torch_key(key) if torch_key else key: tensor for key, tensor in state.items()}
 
 
 def _head(name: str) -> str:

@@ -1,5 +1,6 @@
 """Downloads of published files into the cache of Keras, and the check of their digests."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from tinyconv import __version__
 from tinyconv.errors import InputError
+from tinyconv.facts import Weights
 
 HUB = "https://huggingface.co"
 STATED = "X-Linked-Etag"  # the header in which the Hub states the sha256 of a file
@@ -33,6 +35,24 @@ def cache() -> Path:
     """The folder of downloaded weights in the cache of Keras."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models" / "tinyconv"
+
+
+def weights(net: str, published: Weights) -> Path:
+    """The file of published weights in the cache. It is downloaded if it is not there.
+
+    Args:
+        net: the name of the net.
+        published: a row of the registry.
+
+    Raises:
+        InputError: as for `fetch`.
+    """
+    return fetch(f"{net}.{published.tag}", published.url, published.digest)
+
+
+def is_cached(net: str, published: Weights) -> bool:
+    """Whether published weights are in the cache, undamaged."""
+    return find(f"{net}.{published.tag}", published.url, published.digest) is not None
 
 
 def find(name: str, url: str, digest: str | None, folder: Path | None = None) -> Path | None:
@@ -96,6 +116,7 @@ def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -
             if not _matches(path, algorithm, expected):
                 raise _RefusedError(_difference(path, algorithm, expected))
             target = target.with_name(f"{name}-{expected}{_ending(url)}")
+            path.chmod(0o644)  # that of a temporary file is 0600
             path.replace(target)
         finally:
             path.unlink(missing_ok=True)
@@ -213,5 +234,6 @@ def _ending(url: str) -> str:
 def _remove_old(folder: Path) -> None:
     """Remove the partial files of processes that were killed."""
     for partial in folder.glob(f"{PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > OLD:
-            partial.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+            if time.time() - partial.stat().st_mtime > OLD:
+                partial.unlink()

@@ -293,7 +293,8 @@ def _with_arrays(content: Any, storages: Mapping[str, bytes], done: dict[int, An
         return part.copy()
     if isinstance(content, dict):
         if id(content) not in done:
-            done[id(content)] = new = {}
+            new: dict[Any, Any] = {}
+            done[id(content)] = new
             new |= {key: _with_arrays(value, storages, done) for key, value in content.items()}
         return done[id(content)]
     return content
