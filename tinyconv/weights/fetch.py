@@ -121,7 +121,7 @@ def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -
         finally:
             path.unlink(missing_ok=True)
     except (OSError, HTTPException, zipfile.BadZipFile, _RefusedError, ValueError) as error:
-        reason = _reason(error)
+        reason = " ".join(_reason(error).split())
         raise InputError(
             f"{address} cannot be fetched ({reason}); put the file at {target}, or convert one of "
             "your own: create_model(NET, pretrained=FILE)."
@@ -224,7 +224,7 @@ def _reason(error: Exception) -> str:
         return f"no answer within {TIMEOUT} seconds"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    return " ".join(str(error).split()) or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _ending(url: str) -> str:
