@@ -24,7 +24,7 @@ from test_weights import CIFAR10, PUBLISHED, golden
 
 from tinyconv import api, cli, create_model, data, registry, trained, weights
 from tinyconv.errors import InputError
-from tinyconv.weights import classes, fetch
+from tinyconv.weights import check, classes, fetch
 
 BYOBNET = "test_byobnet.r160_in1k"  # its sha256 is not known: the server states it
 SCRIPT = "from tinyconv.cli import main; main()"
@@ -369,3 +369,17 @@ def test_the_published_tiniest_is_evaluated_by_its_name(server):
     out, said = run(*command, **{"KERAS_HOME": os.environ["KERAS_HOME"]})
     assert "0.9463" in out or "94.63%" in out
     assert "tiniest.scio_c10: downloading http://127.0.0.1" in said
+
+
+def test_a_person_with_a_network_checks_all_of_them(server, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["check", "test_*net.r160_in1k"])
+    for name in (BYOBNET, "test_resnet.r160_in1k"):
+        content = published(name)
+        server.give(path_of(name), content, X_Linked_Etag=sha256(content))
+    with pytest.raises(SystemExit) as error:
+        check.main()
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines()[:-1])
+    assert error.value.code == 1 and set(lines) > {BYOBNET, "test_nfnet.r160_in1k"}
+    assert lines.pop(BYOBNET) == "right, but its accuracy on imagenet was not measured"
+    assert "its sha256 begins" in lines.pop("test_resnet.r160_in1k")  # the registry knows another
+    assert all("FAILED" in line and "HTTP 404" in line for line in lines.values())
