@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--freeze", action="store_true", help="train only the head of FILE")
     add_data(parser, "cifar10", default=argparse.SUPPRESS)
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
-    add("-e", "--epoch", type=int, dest="epochs", help="epochs in all (the recipe's)")
+    add("-e", "--epoch", "--epochs", type=int, dest="epochs", help="epochs in all (the recipe's)")
     add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")
     add("-a", "--augment", action=yes_or_no, help="augment the training images (the recipe's)")
     add("-t", "--tpu", nargs="?", const="local", help="a TPU: NAME, ZONE/NAME, grpc://... (local)")
