@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tinyconv import atomic, cli, optimizers, recipes, registry, trained
 from tinyconv.errors import InputError
+from tinyconv.facts import Accuracy
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
@@ -182,7 +183,7 @@ _CIFAR = (
 _DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-100")}
 
 
-def published(accuracies: list[registry.Accuracy]) -> str:
+def published(accuracies: list[Accuracy]) -> str:
     """Accuracies as text, each with its number of epochs if that is known."""
     first, *others = (
         f"{accuracy.percent:g}%" + (f" after {accuracy.epochs} epochs" if accuracy.epochs else "")
