@@ -1,0 +1,54 @@
+"""Upload the model of a run, its report and its card to the Hugging Face Hub."""
+
+import argparse
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+EXAMPLES = """
+  tinyconv push models/20261125-120000-tiniest-cifar10 hf://USER/tiniest
+  tinyconv predict hf://USER/tiniest photo.jpg
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("address", help="hf://USER/NAME")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+
+
+def main(args: argparse.Namespace) -> None:
+    from tinyconv import hub, hub_card, trained
+
+    hub.repository(args.address)
+    hub.check_token()
+    subject = hub_card.read(args.run)
+    trained.open_model(str(args.run))
+    text = _card(subject, args.address)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        # The parts of a .keras file are the files that Keras' loader of hf:// expects.
+        with zipfile.ZipFile(args.run / "model.keras") as archive:
+            archive.extractall(folder)
+        for name in ("model.keras", "history.csv"):
+            shutil.copyfile(args.run / name, folder / name)
+        report = json.dumps(hub_card.shareable(subject.report), indent=2) + "\n"
+        (folder / "report.json").write_text(report, encoding="utf-8")
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        url = hub.upload(folder, args.address, args.private)
+    print(f'{url}: keras.saving.load_model("{args.address}") opens the model.')
+
+
+def _card(subject, address: str) -> str:
+    """The card in the run folder if its user changed it, or else a new card."""
+    from tinyconv import hub_card
+
+    path = subject.folder / "README.md"
+    if path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if not hub_card.is_own(text):
+            hub_card.check_describes(text, subject.folder)
+            return text
+    return hub_card.page(subject, address)
