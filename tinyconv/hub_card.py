@@ -76,6 +76,19 @@ def page(subject: Subject, address: str | None = None) -> str:
     return text + MARK.format(_digest(text))
 
 
+def existing(folder: Path) -> str | None:
+    """The text of the README.md in `folder`; None if there is none.
+
+    Raises:
+        InputError: it cannot be read as text.
+    """
+    path = folder / "README.md"
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else None
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path} is not a text in UTF-8; move it away.") from error
+
+
 def is_own(text: str) -> bool:
     """Whether `text` is a card that `page` made and nobody changed."""
     start, found, _ = text.rpartition(MARK.partition("{")[0])
@@ -137,7 +150,7 @@ model-index:
       type: image-classification
     dataset:
       name: {_json(trained.data_name(report))}
-      type: {_json(_HUB.get(data, trained.data_name(report)))}
+      type: {_HUB.get(data, "custom")}
       split: {test_name(report)}
     metrics:
     - type: accuracy

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tinyconv.errors import InputError
+
 EXAMPLES = """
   tinyconv card models/20261125-120000-tiniest-cifar10
 """
@@ -14,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from tinyconv import atomic, hub_card
-    from tinyconv.errors import InputError
 
     subject, path = hub_card.read(args.run), args.run / "README.md"
-    if path.exists() and not hub_card.is_own(path.read_text(encoding="utf-8", errors="replace")):
+    text = hub_card.existing(args.run)
+    if text is not None and not hub_card.is_own(text):
         raise InputError(
             f"{path} was not written by tinyconv card, or was changed since; move it away first."
         )

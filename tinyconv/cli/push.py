@@ -7,6 +7,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from tinyconv.errors import InputError
+
 EXAMPLES = """
   tinyconv push models/20261125-120000-tiniest-cifar10 hf://USER/tiniest
   tinyconv predict hf://USER/tiniest photo.jpg
@@ -25,30 +27,28 @@ def main(args: argparse.Namespace) -> None:
     hub.repository(args.address)
     hub.check_token()
     subject = hub_card.read(args.run)
-    trained.open_model(str(args.run))
-    text = _card(subject, args.address)
+    trained.open_model(str(args.run / "model.keras"))
+    text = hub_card.existing(args.run)
+    if text is None or hub_card.is_own(text):
+        text = hub_card.page(subject, args.address)
+    hub_card.check_describes(text, args.run)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        # The parts of a .keras file are the files that Keras' loader of hf:// expects.
-        with zipfile.ZipFile(args.run / "model.keras") as archive:
-            archive.extractall(folder)
-        for name in ("model.keras", "history.csv"):
-            shutil.copyfile(args.run / name, folder / name)
-        report = json.dumps(hub_card.shareable(subject.report), indent=2) + "\n"
-        (folder / "report.json").write_text(report, encoding="utf-8")
-        (folder / "README.md").write_text(text, encoding="utf-8")
+        try:
+            _copy(args.run, folder)
+            report = json.dumps(hub_card.shareable(subject.report), indent=2) + "\n"
+            (folder / "report.json").write_text(report, encoding="utf-8")
+            (folder / "README.md").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"Cannot write to {folder} ({error.strerror}); set TMPDIR.") from error
         url = hub.upload(folder, args.address, args.private)
-    print(f'{url}: keras.saving.load_model("{args.address}") opens the model.')
+    print(f'{url}\nkeras.saving.load_model("{args.address}") opens the model.')
 
 
-def _card(subject, address: str) -> str:
-    """The card in the run folder if its user changed it, or else a new card."""
-    from tinyconv import hub_card
-
-    path = subject.folder / "README.md"
-    if path.exists():
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if not hub_card.is_own(text):
-            hub_card.check_describes(text, subject.folder)
-            return text
-    return hub_card.page(subject, address)
+def _copy(run: Path, folder: Path) -> None:
+    """Copy the files that are uploaded unchanged."""
+    # The parts of a .keras file are the files that Keras' loader of hf:// expects.
+    with zipfile.ZipFile(run / "model.keras") as archive:
+        archive.extractall(folder)
+    for name in ("model.keras", "history.csv"):
+        shutil.copyfile(run / name, folder / name)
