@@ -16,6 +16,7 @@ from tinyconv.errors import InputError
 from tinyconv.training.train import train
 
 SHIPPED = ROOT / "models" / "resnet20"
+QUICK = {"epochs": 1, "batch_size": 16, "augment": False}
 SCRIPT = "from tinyconv.cli import main; main()"
 STAND_IN = '''
 """Keeps repositories in the folder STAND_IN_HUB, as git does: without empty folders."""
@@ -73,9 +74,11 @@ def stand_in(tmp_path, monkeypatch):
 def made(npz, tmp_path_factory):
     """A run folder, and that of a run which started from its model."""
     out = tmp_path_factory.mktemp("runs")
-    first = train("cifar10_tiny_half", npz, epochs=1, batch_size=16, augment=False, out=out)
-    tuned = train(str(first), npz, epochs=1, batch_size=16, augment=False, out=out / "tuned")
-    return first, tuned
+    layers = (keras.layers.Flatten(), keras.layers.Dense(3))
+    model = keras.Sequential([keras.Input((8, 6, 3)), *layers], name="own")
+    saving.save_model(model, out / "own.keras")
+    first = train(out / "own.keras", npz, **QUICK, out=out)
+    return first, train(first, npz, **QUICK, out=out / "tuned")
 
 
 @pytest.fixture
@@ -121,13 +124,15 @@ def test_a_card_of_a_run_and_of_one_that_started_from_it(folders, capsys):
         for line in (
             "library_name: keras",
             "pipeline_tag: image-classification",
-            'name: "cifar10_tiny_half"',
+            'name: "own"',
             'name: "colours.npz"',
             'name: "accuracy on 24 test images"',
             f"value: {accuracy!r}",
-            "# cifar10_tiny_half, trained on colours.npz",
+            "# own, trained on colours.npz",
             "logits of 3 classes: red, green, blue.",
             'keras.saving.load_model("model.keras")',
+            "`own`, which is not a net of tinyconv",
+            "8x6 pixels",
             "This card names no licence: whoever publishes the model decides on it",
         ):
             assert line in text
@@ -156,12 +161,12 @@ def test_front_matter_is_yaml(shipped):
         "name": "accuracy on 10,000 test images",
         "value": accuracy,
     }
-    name = 'a: "b" # {c} – 😀\n\x1b[0m\udc80 \\'
+    name = 'a: "b" # {c} é 😀\n\x1b[0m\udc80 \\'
     run = subject.report["run"] | {"data": f"/home/me/{name}"}
     edit(shipped, run=run)
     matter = front_matter(hub_card.page(hub_card.read(shipped)))
     assert matter["model-index"][0]["results"][0]["dataset"] == {
-        "name": 'a: "b" # {c} – 😀 [0m \\',
+        "name": 'a: "b" # {c} é 😀 [0m \\',
         "type": "custom",
         "split": "test",
     }
@@ -215,15 +220,10 @@ def test_a_card_of_many_classes_lists_the_weakest(shipped):
     assert text.count("| 0.500 | 0.") == 20 and len(text.splitlines()) < 100
 
 
-def test_a_card_of_a_model_that_is_no_net(folders):
-    layers = (keras.layers.Flatten(), keras.layers.Dense(3))
-    model = keras.Sequential([keras.Input((8, 6, 3)), *layers], name="a_model")
-    saving.save_model(model, folders[0] / "model.keras")
+def test_a_card_names_the_licence_of_the_weights_before(shipped):
     published = {"file": "https://x/y.pt", "sha256": "1" * 64, "name": "resnet20.osmr_c10"}
-    edit(folders[0], started_from=published)
-    text = hub_card.page(hub_card.read(folders[0]))
-    assert "# a\\_model, trained" in text or "# a_model, trained" in text
-    assert "which is not a net of tinyconv" in text and "8x6 pixels" in text
+    edit(shipped, started_from=published)
+    text = hub_card.page(hub_card.read(shipped))
     assert "The run started from the published weights `resnet20.osmr_c10` (sha256" in text
     assert "The licence of the weights `resnet20.osmr_c10`: " in text
 
@@ -256,7 +256,7 @@ def test_push_and_open(stand_in, folders, npz, tmp_path, capsys):
         api.evaluate("hf://me/tiny")
     with pytest.raises(InputError, match="is opened as it is, without num_classes"):
         create_model("hf://me/tiny", num_classes=5)
-    again = train("hf://me/tiny", npz, epochs=1, batch_size=16, augment=False, out=tmp_path / "out")
+    again = train("hf://me/tiny", npz, **QUICK, out=tmp_path / "out")
     source = trained.report(again / "model.keras")["started_from"]
     assert source["sha256"] == trained.sha256(tuned / "model.keras")
 
@@ -299,7 +299,11 @@ def test_the_card_that_the_user_changed_is_uploaded(stand_in, shipped, capsys):
     assert (stand_in / "me/resnet/README.md").read_text() == text
     path.write_text(text.replace(trained.sha256(shipped / "model.keras"), "0" * 64))
     said = refusal(capsys, "push", shipped, "hf://me/other")
-    assert "describes another model.keras" in said and not (stand_in / "me/other").exists()
+    assert "describes another model.keras" in said
+    path.write_text("# mine\n")
+    said = refusal(capsys, "push", shipped, "hf://me/other")
+    assert "has no front matter for the Hub; move it away" in said
+    assert not (stand_in / "me/other").exists()
 
 
 def test_what_cannot_be_pushed_or_opened_is_one_sentence(stand_in, shipped, capsys, monkeypatch):
@@ -328,13 +332,13 @@ def test_what_cannot_be_pushed_or_opened_is_one_sentence(stand_in, shipped, caps
 def test_a_history_of_another_length_is_named(shipped):
     with (shipped / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    rows[0]["learning_rate"] = "9"
+    rows[-1]["learning_rate"] = "9"
     with (shipped / "history.csv").open("w") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    page = hub_card.page(hub_card.read(shipped))
-    assert "The first 1 epochs had the learning rates of a run of another length" in page
+    sentence = f"The first {len(rows)} epochs had the learning rates of a run of another length."
+    assert sentence in hub_card.page(hub_card.read(shipped))
 
 
 def test_modules_of_the_hub_import_no_keras():

@@ -96,16 +96,19 @@ def is_own(text: str) -> bool:
 
 
 def check_describes(text: str, folder: Path) -> None:
-    """Check that a card is of the model in `folder`, as far as the card tells.
+    """Check that a card has front matter, and is of the model in `folder` as far as it tells.
 
     Raises:
-        InputError: the card names the sha256 of another model.
+        InputError: it has no front matter, or names the sha256 of another model.
     """
     named = re.search("`model.keras`: sha256 `([0-9a-f]{64})`", text)
+    fault = "" if text.startswith("---\n") else "has no front matter for the Hub"
     if named and named[1] != trained.sha256(folder / "model.keras"):
+        fault = "describes another model.keras, as its sha256 tells"
+    if fault:
         raise InputError(
-            f"{folder / 'README.md'} describes another model.keras, as its sha256 tells; move the "
-            "card away, and write it anew by tinyconv card."
+            f"{folder / 'README.md'} {fault}; move it away, and write a new card: "
+            f"tinyconv card {folder}."
         )
 
 
