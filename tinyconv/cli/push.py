@@ -11,7 +11,7 @@ from tinyconv.errors import InputError
 
 EXAMPLES = """
   tinyconv push models/20261125-120000-tiniest-cifar10 hf://USER/tiniest
-  tinyconv predict hf://USER/tiniest photo.jpg
+  tinyconv push models/20261125-120000-tiniest-photos hf://USER/photos --private
 """
 
 
