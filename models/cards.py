@@ -9,14 +9,13 @@ writes nothing and fails if a file would change.
 """
 
 import argparse
-import csv
 import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tinyconv import atomic, cli, optimizers, recipes, registry, trained
+from tinyconv import atomic, cli, registry, trained
+from tinyconv import card as cards
 from tinyconv.errors import InputError
 from tinyconv.facts import Accuracy
 
@@ -53,134 +52,17 @@ def checksums(reports: dict[str, dict]) -> str:
     return "".join(f"{trained.sha256(MODELS / file)}  {file}\n" for file in files)
 
 
-def strays(name: str, report: dict) -> str:
-    """A sentence on the first epochs, if their learning rates are from a run of another length."""
-    run, recipe = report["run"], recipes.Recipe(**report["recipe"])
-    steps = math.ceil(report["images"]["train"] / run["batch_size"])
-    optimizer = optimizers.build(recipe, steps * run["epochs"])
-    with (MODELS / name / "history.csv").open(encoding="utf-8") as file:
-        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
-    last = 0
-    for epoch, rate in enumerate(rates, 1):
-        optimizer.iterations.assign(epoch * steps)
-        if abs(rate - float(optimizer.learning_rate)) > 0.01 * recipe.learning_rate:
-            last = epoch
-    sentence = f" The first {last} epochs had the learning rates of a run of another length."
-    return sentence if last else ""
-
-
-def line(report: dict) -> list[dict]:
-    """The run, the run of the model that it started from, and so on, newest first."""
-    before = report.get("started_from")
-    return [report, *line(before)] if before else [report]
-
-
-def past(report: dict) -> str:
-    """Sentences on the models that a run and the runs before it started from."""
-    sentences = []
-    for model in line(report)[1:]:
-        known = "of unknown training"
-        if "run" in model:
-            run = model["run"]
-            known = (
-                f"of {model['epochs']} epochs on {trained.data_name(model)} by `{run['recipe']}`"
-            )
-        start = "That model" if sentences else "The run"
-        sentences.append(f" {start} started from a model {known} (sha256 `{model['sha256']}`).")
-    return "".join(sentences)
-
-
 def card(name: str, report: dict) -> str:
     """The model card of a net, in Markdown."""
-    net, run, recipe = registry.get(name), report["run"], report["recipe"]
-    classes, cores = report["classes"], report["machine"]["cores"]
-    by_class = {label: report["test_by_class"][label] for label in classes}
-    weakest = min(classes, key=lambda label: by_class[label]["recall"])
-    augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
-    versions = ", ".join(f"{k} {v}" for k, v in report["machine"]["versions"].items())
-    short = report["epochs"] < recipe["epochs"]
-    started = past(report)
-    figures = "\n".join(
-        f"| {part} | {report[part]['images']:,} | {report[part]['accuracy']:.2%} | "
-        f"{report[part]['top5']:.2%} | {report[part]['loss']:.4f} |"
-        for part in ("train", "test")
-    )
-    rows = "\n".join(
-        f"| {label} | {f['precision']:.3f} | {f['recall']:.3f} | {f['f1-score']:.3f} | "
-        f"{f['support']:,.0f} |"
-        for label, f in by_class.items()
-    )
-    height, width, _ = net.input_shape
-    return f"""\
-# {name}, trained on {trained.data_name(report)}
-
-This model classifies {report["test"]["accuracy"]:.2%} of {report["test"]["images"]:,} test images \
-correctly. It has {report["parameters"]:,} parameters and needs {report["macs"] / 1e6:.2f} M \
-multiply-adds per image.
-
-```python
+    height, width, _ = registry.get(name).input_shape
+    usage = f"""\
 import keras
 import tinyconv
 
 model = tinyconv.create_model("{name}", pretrained=True)
-model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv
-```
-
-- **Input**: raw RGB in 0..255, {height}x{width} pixels, shape (batch, {height}, {width}, 3), any \
-integer or float type.
-- **Output**: logits of {len(classes)} classes: {", ".join(classes)}.
-- **Net**: rebuilt from {net.source} (licence of the source: {net.licence}).
-
-## Training
-
-- **Data**: {trained.data_name(report)}, {report["images"]["train"]:,} training images. Each epoch \
-printed the accuracy on the {report["validation"]} images. The model is that of the last epoch.
-- **Recipe**: `{recipe["name"]}`, from {recipe["source"]}: {recipe["optimizer"]}, learning rate \
-{recipe["learning_rate"]}, batch size {run["batch_size"]}, augmentation: {augment}.
-- **Length**: {report["epochs"]} epochs\
-{f" of the recipe's {recipe['epochs']}" if short else ""}, \
-{report["timing"]["seconds_total"] / 3600:.1f} hours.{strays(name, report)}{started} \
-**Seed**: {run["seed"]}.
-- **Machine**: {cores} CPU core{"s" * (cores > 1)} of {report["machine"]["processor"]}\
-{"".join(f", {kind}" for kind in report["machine"]["accelerators"])}; {versions}.
-- `history.csv` has one row per epoch. `report.json` has every figure to the last digit.
-
-## Accuracy
-
-| images | number | accuracy | top-5 | loss |
-|---|---|---|---|---|
-{figures}
-
-On the test images, per class:
-
-| class | precision | recall | F1 | images |
-|---|---|---|---|---|
-{rows}
-
-## Limits
-
-- The model knows these {len(classes)} classes only. It assigns one of them to every image.
-- The class *{weakest}* has the lowest recall: {by_class[weakest]["recall"]:.1%}.
-- The training images have {height}x{width} pixels. A photograph must be resized to this size and \
-loses small details.
-- The softmax of the logits was not calibrated.
-- The figures are of one run with one seed\
-{", which started from a trained model" if started else ""}.\
-{" The run had fewer epochs than its recipe." if short else ""}
-
-## Licence and checksum
-
-The licence is MIT, as that of tinyconv. {_DATA.get(run["data"], "")}
-
-`model.keras`: sha256 `{trained.sha256(MODELS / name / "model.keras")}`
-"""
-
-
-_CIFAR = (
-    "The training images are from [{}](https://www.cs.toronto.edu/~kriz/cifar.html). Please cite "
-    "Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009."
-)
-_DATA = {"cifar10": _CIFAR.format("CIFAR-10"), "cifar100": _CIFAR.format("CIFAR-100")}
+model = keras.models.load_model("models/{name}/model.keras")  # without tinyconv"""
+    subject = cards.Subject(name, report, MODELS / name, (height, width))
+    return cards.body(subject, usage, "The licence is MIT, as that of tinyconv.")
 
 
 def published(accuracies: list[Accuracy]) -> str:
@@ -211,7 +93,9 @@ def nets(reports: dict[str, dict], page: Path = README) -> str:
         if name in reports:
             report = reports[name]
             accuracy = report["test"]["accuracy"]
-            epochs = " + ".join(str(run.get("epochs", "?")) for run in reversed(line(report)))
+            epochs = " + ".join(
+                str(run.get("epochs", "?")) for run in reversed(cards.lineage(report))
+            )
             ours = f"[{accuracy:.2%}]({folder}/{name}/README.md) after {epochs} epochs"
             ours += "" if report["run"]["data"] == "cifar10" else f" on {trained.data_name(report)}"
         rows.append(

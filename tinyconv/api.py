@@ -47,7 +47,8 @@ def evaluate(
     """Evaluate a trained model on test images.
 
     Args:
-        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
+        model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
+            hf://USER/NAME.
         data: as for `tinyconv.train`. All images of a folder without splits are read. Default: the
             data that the model was trained on.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
@@ -102,7 +103,8 @@ def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> lis
     """Classify image files.
 
     Args:
-        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
+        model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
+            hf://USER/NAME.
         images: a file, a folder or a glob, or several of these.
 
     Returns:
@@ -141,7 +143,8 @@ def export(
     """Export a trained model, run the written file, and compare its outputs with those of Keras.
 
     Args:
-        model: a `.keras` file, a run folder, or one of `list_models(pretrained=True)`.
+        model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
+            hf://USER/NAME.
         to: "litert", "litert-int8", "onnx" or "savedmodel".
         out: the file to write, or the folder of a savedmodel. Default: the name of the model.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the

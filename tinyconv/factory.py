@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry, saving, weights
+from tinyconv import hub, registry, saving, weights
 from tinyconv.errors import InputError
 from tinyconv.facts import Net
 
@@ -26,7 +26,8 @@ def create_model(
 
     Args:
         name: one of `list_models()`, or one of `list_models(pretrained=True)` with the tag of
-            weights, such as "resnet56.chenyaofo_c100".
+            weights, such as "resnet56.chenyaofo_c100". A name hf://USER/NAME stands for a trained
+            model on the Hub, which is opened as it is.
         num_classes: the number of logits. A net with 0 classes has no head and returns the pooled
             features. Default: as in the weights, or else as in the net's source.
         input_shape: (height, width, 3) of the images. Default: as in the net's source.
@@ -53,6 +54,14 @@ def create_model(
     trained = tinyconv.create_model("tiniest", pretrained=True)
     ```
     """
+    if hub.is_address(name):
+        if (num_classes, input_shape) != (None, None) or not isinstance(pretrained, bool):
+            raise InputError(
+                f"{name} is opened as it is, without num_classes, input_shape or a file of weights."
+            )
+        from tinyconv import trained
+
+        return trained.open_model(name).model
     net, published = registry.get(name), registry.weights(name)
     saving.check_floatx()
     source, state = None, None

@@ -115,7 +115,8 @@ def check_floatx() -> None:
 def load_model(path: Path) -> keras.Model:
     """Load a model from a `.keras` file. The model need not be a net of tinyconv.
 
-    Its outputs may be logits or probabilities. `tinyconv.trained.open_model` tells which.
+    The file may also be a folder with the parts of a `.keras` file, as models on the Hub are. The
+    outputs may be logits or probabilities. `tinyconv.trained.open_model` tells which.
 
     Returns:
         A functional model from one tensor (batch, height, width, 3) to one tensor (batch, classes).
@@ -124,7 +125,7 @@ def load_model(path: Path) -> keras.Model:
         InputError: the file does not exist, cannot be loaded, or has a model with other inputs or
             outputs.
     """
-    if not path.is_file():
+    if not path.is_file() and not (path / "config.json").is_file():
         raise InputError(f"There is no file {path}.")
     import keras
 

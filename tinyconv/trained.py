@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry, saving
+from tinyconv import hub, registry, saving
 from tinyconv.errors import InputError
 from tinyconv.facts import Weights
 from tinyconv.training import data_path
@@ -135,12 +135,19 @@ def find(model: str) -> Path:
     """Find the file of a trained model.
 
     Args:
-        model: a `.keras` file, a run folder, or the name of weights that ship. A net stands for
-            its weights.
+        model: a `.keras` file, a run folder, the name of weights that ship, or hf://USER/NAME. A
+            net stands for its weights.
+
+    Returns:
+        The file. Of a model on the Hub without `model.keras`, this is the folder of its parts.
 
     Raises:
-        InputError: `model` is none of these.
+        InputError: `model` is none of these, or cannot be downloaded.
     """
+    if hub.is_address(model):
+        snapshot = hub.download(model)
+        whole = snapshot / "model.keras"
+        return whole if whole.is_file() else snapshot
     named = model in registry.NETS or registry.is_pretrained(model)
     file = path(registry.get(model).name) if named else Path(model)
     if file.is_dir():
@@ -159,7 +166,8 @@ def open_model(model: str) -> Trained:
     """Load a trained model, and find out whether its outputs are probabilities.
 
     Args:
-        model: a `.keras` file, a run folder, a net, or the name of weights, as NET.TAG.
+        model: a `.keras` file, a run folder, a net, the name of weights, as NET.TAG, or a model on
+            the Hub, as hf://USER/NAME.
 
     Returns:
         The model with the facts from the report beside it, or from the registry.

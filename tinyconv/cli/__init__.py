@@ -16,7 +16,10 @@ from typing import Any
 from tinyconv import __version__, terminal
 from tinyconv.errors import InputError
 
-COMMANDS = ("list", "summary", "train", "predict", "evaluate", "export", "convert", "time")
+COMMANDS = (
+    *("list", "summary", "train", "predict", "evaluate", "export", "convert", "time"),
+    *("card", "push"),
+)
 SETTINGS = {  # entries of keras.json -> the supported values, with the default first
     "floatx": ("float32",),
     "image_data_format": ("channels_last", "channels_first"),

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-TRAINED = "a .keras file, a run folder, a net, or weights as NET.TAG"
+TRAINED = "a .keras file, a run folder, a net, weights as NET.TAG, or hf://USER/NAME"
 DATA = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
 
 

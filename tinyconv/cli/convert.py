@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tinyconv import registry
+from tinyconv import hub, registry
 from tinyconv.errors import InputError
 
 EXAMPLES = """
@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
 
     atomic.check_writable(args.target.parent)
     to_keras = args.target.suffix == ".keras"
-    if registry.is_pretrained(args.source):
+    if registry.is_pretrained(args.source) or hub.is_address(args.source):
         model = trained.open_model(args.source).model
     elif to_keras:
         model = create_model(args.net, pretrained=args.source)

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.argument_default = argparse.SUPPRESS
     yes_or_no = argparse.BooleanOptionalAction
     add = parser.add_argument
-    add("--model", help="net to train, or a .keras FILE or NET.TAG to start from (cifar10_tiny)")
+    add(
+        "--model",
+        help="net to train, or FILE.keras, NET.TAG or hf://USER/NAME to start from (cifar10_tiny)",
+    )
     add("--freeze", action="store_true", help="train only the head of FILE")
     add_data(parser, "cifar10", default=argparse.SUPPRESS)
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")

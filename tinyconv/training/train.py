@@ -13,7 +13,7 @@ import keras
 
 from tinyconv import augment as augmentations
 from tinyconv import data as datasets
-from tinyconv import recipes, registry, report, saving
+from tinyconv import hub, recipes, registry, report, saving
 from tinyconv.atomic import check_writable, remove_partial
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
@@ -49,8 +49,8 @@ def train(
     evaluated.
 
     Args:
-        model: one of `tinyconv.list_models()`, or a model to fine-tune: a `.keras` file, or one of
-            `tinyconv.list_models(pretrained=True)`.
+        model: one of `tinyconv.list_models()`, or a model to fine-tune: a `.keras` file, one of
+            `tinyconv.list_models(pretrained=True)`, or hf://USER/NAME.
         data: "cifar10", "cifar100", "digits", an `.npz` file, or a folder of images.
         recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
             "finetune" for a model to fine-tune, "digits" for the data "digits", or the recipe of
@@ -80,8 +80,11 @@ def train(
     ```
     """
     model, data = str(model), str(data)
-    if model not in registry.NETS and Path(model).is_dir():
-        model = str(find(model))
+    if model not in registry.NETS and (hub.is_address(model) or Path(model).is_dir()):
+        file = find(model)
+        if file.is_dir():
+            raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
+        model = str(file)
     if recipe is None:
         recipe = recipes.default(model, data)
     elif isinstance(recipe, str):
