@@ -87,6 +87,27 @@ def npz(arrays, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A model that is traced in a second, for tests of training in which the net does not matter.
+
+    It has the kinds of layers that training treats apart: a convolution, a batch norm, a dense
+    layer and a head.
+    """
+    import keras
+
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 255, name="normalize")(image)
+    x = keras.layers.Conv2D(8, 3, 2, use_bias=False, name="stem_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="stem_norm")(x)
+    x = keras.layers.Dense(8, "relu", name="stem_dense")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    model = keras.Model(image, keras.layers.Dense(3, name="head_dense")(x), name="small")
+    path = tmp_path_factory.mktemp("small") / "small.keras"
+    model.save(path)
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path, arrays):
     """A folder of PNG images of several sizes, 16 a class."""

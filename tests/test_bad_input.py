@@ -447,6 +447,7 @@ def test_it_is_refused_in_one_sentence(case, npz, tmp_path, capsys, monkeypatch)
     assert not MARK.exists()
 
 
+@pytest.mark.slow
 def test_a_user_sees_one_line_and_no_traceback(npz, tmp_path):
     hostile_lambda(tmp_path / "bad model.keras")
     console = "from tinyconv import cli; cli.main()"

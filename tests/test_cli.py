@@ -1,6 +1,5 @@
 import keras
 import numpy as np
-
 from conftest import command
 
 from tinyconv import create_model

@@ -179,6 +179,7 @@ def test_a_large_folder_stays_on_disk_and_is_the_same(folder, monkeypatch):
                 np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_large_folder_takes_little_memory(folder):
     for path in list(folder.glob("*/*.png")):
         for i in range(25):

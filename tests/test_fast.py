@@ -135,6 +135,7 @@ def agree(model, fast, x):
             np.testing.assert_allclose(other, own, rtol=0, atol=limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", graphs.KINDS)
 @hypothesis.settings(
     max_examples=40,
@@ -464,6 +465,7 @@ for name in ("cifar10_tiny", "tiniest"):
 """
 
 
+@pytest.mark.slow
 def test_what_is_compiled_anew_computes_the_same_to_the_bit(tmp_path):
     cold, _ = run("-c", GRADIENTS, NUMBA_CACHE_DIR=str(tmp_path))
     assert any(tmp_path.rglob("*.nbi"))

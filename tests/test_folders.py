@@ -454,10 +454,10 @@ def test_evaluate_says_in_which_order_it_takes_outputs_without_names(run, tmp_pa
     assert f"{said}of x, y, z.\n" in capsys.readouterr().err
 
 
-def test_a_run_says_that_it_was_validated_on_val(tmp_path):
+def test_a_run_says_that_it_was_validated_on_val(small, tmp_path):
     folder = split(tmp_path / "photos", "train", "val")
     options = {"recipe": "digits", "epochs": 1, "batch_size": 8, "augment": False}
-    out = train("test_vit", folder, out=tmp_path / "runs", **options)
+    out = train(small, folder, out=tmp_path / "runs", **options)
     facts = json.loads((out / "report.json").read_text())
     assert facts["validation"] == "val" and facts["test"]["images"] == 24
     table = (out / "report.txt").read_text().split("\n\n")[1]

@@ -3,6 +3,7 @@ import pytest
 from conftest import ROOT, run
 from PIL import Image
 
+pytestmark = pytest.mark.slow
 IMAGES = ROOT / "images"
 
 

@@ -16,6 +16,7 @@ from tinyconv.errors import InputError
 
 NET = "cifar10_tiny"
 
+
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     """One picture, saved in every common format, and what the model says of it."""

@@ -102,6 +102,7 @@ def test_a_lone_file_has_no_class_names(tmp_path):
     assert trained.open_model(str(tmp_path / "mine.keras")).class_names is None
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_brings_them_and_trains(tmp_path):
     """Built from a copy of what git tracks, beside a run of one's own, and used far from it."""
     source = tmp_path / "source"
