@@ -175,7 +175,7 @@ def test_a_nan_does_not_agree():
         assert not check.agrees(form)
 
 
-def test_what_is_missing_or_unknown_is_said(monkeypatch):
+def test_an_unknown_format_and_a_missing_package_are_refused(monkeypatch):
     with pytest.raises(InputError, match="Unknown format 'onxn': did you mean 'onnx'"):
         exporters.get("onxn")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -183,7 +183,7 @@ def test_what_is_missing_or_unknown_is_said(monkeypatch):
         exporters.get("onnx")
 
 
-def test_a_format_is_one_file(tmp_path, monkeypatch):
+def test_a_module_in_exporters_adds_its_format(tmp_path, monkeypatch):
     code = "from tinyconv.exporters import Format\nFORMATS = {'json': Format('.json', None, None)}"
     (tmp_path / "a_runtime.py").write_text(code)
     monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])

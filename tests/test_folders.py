@@ -151,7 +151,7 @@ def test_val_is_validated_on(tmp_path):
         (("cats/train", "cats/test", "dogs"), "splits go above classes: "),
     ],
 )
-def test_what_can_be_read_in_two_ways_or_none_is_refused_by_name(tmp_path, folders, sentence):
+def test_splits_that_are_ambiguous_or_incomplete_are_refused(tmp_path, folders, sentence):
     for folder in folders:
         classes((tmp_path / folder).parent, 2, names=[Path(folder).name])
     refused(tmp_path, sentence)
@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     refused(tmp_path, f"The folder {tmp_path} cannot be read (Permission denied).")
 
 
-def test_endings():
+def test_image_suffixes_are_those_of_pillow_for_images():
     known = files.image_suffixes()
     assert {".jpg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".pgm", ".bmp", ".mpo"} <= known
     assert not {".pdf", ".eps", ".ps", ".mpg", ".wmf", ".emf", ".h5", ".txt", ".npz"} & known

@@ -80,7 +80,8 @@ class TestEveryNet:
             assert unnamed != type(layer).__name__.lower()
         assert layers_of_our_own == ({layers.StandardizedConv2D} if name in CUSTOM else set())
 
-    @pytest.mark.parametrize("mixed", [False, pytest.param(True, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("mixed", [False, True])
     def test_every_weight_learns(self, name, mixed):
         keras.utils.set_random_seed(1)  # in some starts a ReLU of few channels sleeps
         model = Devices().clone(create_model(name, input_shape=SMALL), mixed)
@@ -222,7 +223,3 @@ def test_what_cannot_be_built_says_why(arguments, sentence):
     with pytest.raises(InputError) as error:
         create_model(**arguments)
     assert sentence in str(error.value)
-
-
-def test_importing_tinyconv_does_not_import_keras():
-    run("-c", "import sys, tinyconv; assert not {'keras', 'tensorflow'} & set(sys.modules)")

@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
     assert "Traceback" not in err
 
 
-def test_where_no_image_can_be_read_it_says_so(tmp_path):
+def test_a_missing_image_alone_is_an_error(tmp_path):
     _, err = command("predict", NET, tmp_path / "nope.png", status=2)
     assert [line for line in err.splitlines() if line.startswith("error: ")] == [
         f"error: There is no file {tmp_path / 'nope.png'}.",
@@ -256,7 +256,7 @@ def test_an_image_that_a_model_has_no_number_for_is_said(cases, tmp_path):
     assert "error: 1 of 2 images have no answer." in err
 
 
-def test_list():
+def test_list_shows_size_accuracy_and_data():
     out, _ = command("list")
     lines = {line.split()[0]: line.split() for line in out.splitlines()}
     assert lines[NET][1:4] == ["170,282", "34.77", "32x32x3"]

@@ -180,7 +180,7 @@ def test_another_floatx_is_refused_in_python():
 
 
 @pytest.mark.filterwarnings("ignore:You passed `rms_scaling")
-def test_what_is_stored_is_what_is_not_the_default(tmp_path):
+def test_only_arguments_that_differ_from_the_default_are_stored(tmp_path):
     """An argument goes only where it has the value that older releases assume."""
     image = keras.Input((8, 8, 3))
     x = keras.layers.BatchNormalization(renorm=True, renorm_momentum=0.9)(image)

@@ -63,7 +63,7 @@ def test_lines_of_an_import_are_held_back_unless_they_matter(
     assert err.endswith("done\n") == (not then) and "3/3" not in err
 
 
-def test_a_gpu_that_the_user_hides_is_not_missed(monkeypatch):
+def test_a_gpu_that_the_user_hides_gives_no_warning(monkeypatch):
     monkeypatch.setattr(terminal, "GPU_FILES", ["/dev/null"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert terminal._has_gpu()

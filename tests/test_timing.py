@@ -48,7 +48,7 @@ def test_compare_times_the_peers_in_the_same_run():
     assert [*measured[0].unaugmented] == [1, 2] and not measured[2].unaugmented
 
 
-def test_a_peer_is_one_file(tmp_path, monkeypatch):
+def test_a_module_in_peers_adds_its_peer(tmp_path, monkeypatch):
     (tmp_path / "torch_bf16.py").write_text(
         "from tinyconv.timing.peers import torch\nclass Peer(torch.Peer):\n    kind = 'bfloat16'\n"
     )

@@ -55,7 +55,7 @@ def test_logits_are_those_of_timm(name, size):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_there_and_back_is_bit_exact(name, tmp_path):
+def test_weights_survive_the_way_to_pytorch_and_back_to_the_bit(name, tmp_path):
     state, _ = golden(name)
     weights.save_torch(converted(name), tmp_path / "net.safetensors")
     saved = load_file(tmp_path / "net.safetensors")

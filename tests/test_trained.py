@@ -70,7 +70,7 @@ def test_a_tampered_model_is_refused(copy):
         trained.open_model(NET)
 
 
-def test_where_nothing_ships_it_says_so(copy):
+def test_without_shipped_models_pretrained_is_refused(copy):
     shutil.rmtree(copy)
     with pytest.raises(InputError, match=r"No weights ship for cifar10_tiny \(none do here\)"):
         create_model(NET, pretrained=True)

