@@ -1,6 +1,6 @@
 import keras
 import numpy as np
-from conftest import command
+from conftest import command, run
 
 from tinyconv import create_model
 
@@ -22,7 +22,7 @@ def test_evaluate(npz, tmp_path):
     model.get_layer("head_dense").kernel.assign(np.zeros((64, 3)))
     model.get_layer("head_dense").bias.assign([0, 1, 0])  # everything is green
     model.save(tmp_path / "green.keras")
-    printed, _ = command("evaluate", tmp_path / "green.keras", "--data", npz)
+    printed, _ = run("-m", "tinyconv", "evaluate", tmp_path / "green.keras", "--data", npz)
     assert "8 of 24 images right: accuracy 33.33%, error 66.67%, top-5 100.00%" in printed
     assert printed.split("green")[1].split()[:4] == ["0.333", "1.000", "0.500", "8"]
     command("summary", tmp_path / "green.keras")
