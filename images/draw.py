@@ -3,14 +3,14 @@
     python images/draw.py [--out DIR]
 
 Every name, shape, size, rate and count in a picture is from the built model. The curves are from
-the logs of two trainings. The metadata of each picture has a fingerprint of the facts that the
-picture shows. A test compares the fingerprints, and fails if a picture is stale.
+the logs of two trainings. The metadata of each picture has a fingerprint of the net, the log or the
+names that the picture shows. A test compares the fingerprints and the pixels of the augmented
+images, and fails if a picture is stale.
 """
 
 import argparse
 import csv
 import hashlib
-import inspect
 from collections.abc import Callable
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from matplotlib.path import Path as Line
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tinyconv import augment, cli, create_model
+from tinyconv import cli, create_model
 from tinyconv.atomic import check_writable
 from tinyconv.augment import AUGMENTATIONS, Augmentation, Mixup
 from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
@@ -38,7 +38,7 @@ LOGS = {  # recipe -> the log of a training of cifar10_tiny on CIFAR-10
 
 SOFT, GREEN, AMBER = "#656d76", "#2a9d8f", "#e09f3e"
 COLORS = {"stem": GREEN, "stage": TEST, "downscale": AMBER, "head": GREEN}
-MARGIN, LINE = 0.35, 0.22  # all lengths in this file are in inches
+MARGIN, LINE, LABEL = 0.35, 0.22, 2.0  # all lengths in this file are in inches
 
 
 def times(numbers) -> str:
@@ -255,25 +255,30 @@ def draw_training(histories: dict[str, list[dict]], key: str) -> Figure:
     return picture
 
 
-def draw_augmentations() -> Figure:
-    """Draw augmented photographs, with a row for each augmentation."""
-    photos = [photo[:427, 100:527] for photo in load_sample_images().images]
-    small = [np.asarray(Image.fromarray(photo).resize((32, 32))) for photo in photos]
-    images, labels = np.stack(small * 6), np.arange(12) % 2
+def augmentations() -> dict[str, Augmentation]:
+    """The augmentation of each row of a picture, by the name of the row."""
     everything = RECIPES["tiniest"].augment
     rows = {"as it is": Augmentation((), seed=0)}
     rows |= {name: Augmentation((name,), seed=0) for name in AUGMENTATIONS}
     rows["mixup, at half time"] = Augmentation((), 0, Mixup(0.5, classes=2, epochs=2))
     rows["recipe tiniest"] = Augmentation(everything, 0, Mixup(0.5, classes=2, epochs=2))
-    label, cell, gap = 2.0, 0.82, 0.06
-    width, height = label + 12 * (cell + gap) + MARGIN, len(rows) * (cell + gap) + 1.7
+    return rows
+
+
+def draw_augmentations(rows: dict[str, Augmentation]) -> Figure:
+    """Draw augmented photographs, with a row for each augmentation."""
+    photos = [photo[:427, 100:527] for photo in load_sample_images().images]
+    small = [np.asarray(Image.fromarray(photo).resize((32, 32))) for photo in photos]
+    images, labels = np.stack(small * 6), np.arange(12) % 2
+    cell, gap = 0.82, 0.06
+    width, height = LABEL + 12 * (cell + gap) + MARGIN, len(rows) * (cell + gap) + 1.7
     caption = f"Two photographs of {times((32, 32))} pixels; each image and epoch is drawn anew."
     picture, ax = page(width, height, "Augmentation", caption)
     for row, (name, drawn) in enumerate(rows.items()):
         y = height - 1.45 - (row + 1) * (cell + gap)
         write(ax, MARGIN, y + cell / 2, name, size=11, ha="left")
         for column, image in enumerate(np.asarray(drawn(np.int32(1), images, labels)[0])):
-            x = label + column * (cell + gap)
+            x = LABEL + column * (cell + gap)
             ax.imshow(image.astype(np.uint8), extent=(x, x + cell, y, y + cell), aspect="auto")
     ax.set(xlim=(0, width), ylim=(0, height))
     return picture
@@ -296,14 +301,14 @@ def drawings() -> dict[str, tuple[str, Callable[[], Figure]]]:
     net = fingerprint(
         [(x.name, x.output.shape, x.count_params(), describe(x)) for x in model.layers]
     )
-    augmentation = fingerprint(inspect.getsource(augment), RECIPES["tiniest"])
+    rows = augmentations()
     bottleneck = groups(model.layers, 2)["stage2_block1"]
     downscale = groups(model.layers, 1)["downscale1"]
     return {
         "nn.png": (net, lambda: draw_net(model)),
         "bottleneck.png": (net, lambda: draw_bottleneck(bottleneck)),
         "downscale.png": (net, lambda: draw_downscale(downscale)),
-        "augment.png": (augmentation, draw_augmentations),
+        "augment.png": (fingerprint(list(rows)), lambda: draw_augmentations(rows)),
         "acc.png": (fingerprint(histories), lambda: draw_training(histories, "accuracy")),
         "loss.png": (fingerprint(histories), lambda: draw_training(histories, "loss")),
     }

@@ -1,5 +1,7 @@
 """What the tests share: small data in every form, and commands run as a user runs them."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 from golden import make_timm
 from PIL import Image
+
+from tinyconv import cli
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parents[1]
@@ -43,6 +47,23 @@ def run(*arguments, status=0, **environment):
     return out, err
 
 
+def command(*arguments, status=0, encoding="utf-8"):
+    """Run `tinyconv ARGUMENTS...` in this process and return what it printed on both streams.
+
+    A new process would take five seconds to import TensorFlow. `run` is for what needs one.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+    printed, said = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))
+    assert code == status, said
+    return printed, said
+
+
 def colours(count, seed):
     """Images of three classes that a net tells apart at once: mostly red, green or blue."""
     rng = np.random.default_rng(seed)
@@ -63,6 +84,27 @@ def arrays():
 def npz(arrays, tmp_path_factory):
     path = tmp_path_factory.mktemp("a folder, für Bilder") / "colours.npz"
     np.savez(path, **arrays, class_names=["red", "green", "blue"])
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A model that is traced in a second, for tests of training in which the net does not matter.
+
+    It has the kinds of layers that training treats apart: a convolution, a batch norm, a dense
+    layer and a head.
+    """
+    import keras
+
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 255, name="normalize")(image)
+    x = keras.layers.Conv2D(8, 3, 2, use_bias=False, name="stem_conv")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="stem_norm")(x)
+    x = keras.layers.Dense(8, "relu", name="stem_dense")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    model = keras.Model(image, keras.layers.Dense(3, name="head_dense")(x), name="small")
+    path = tmp_path_factory.mktemp("small") / "small.keras"
+    model.save(path)
     return path
 
 

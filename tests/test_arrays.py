@@ -265,11 +265,11 @@ def train(*arguments):
     args.main(args)
 
 
-def test_a_run_keeps_its_range(tmp_path, monkeypatch, capsys):
+def test_a_run_keeps_its_range(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     changed = {"x_train": X / 127.5 - 1, "x_test": X[:12] / 127.5 - 1}
     np.savez("signed.npz", **changed, y_train=Y, y_test=Y[:12])
-    given = ["--data", "signed.npz", "--model", "resnet20", "--epoch", "1", "--batch", "12"]
+    given = ["--data", "signed.npz", "--model", str(small), "--epoch", "1", "--batch", "12"]
     with pytest.raises(InputError, match="give --data-range -1 1"):
         train(*given)
     assert list(tmp_path.glob("models/*-*")) == []

@@ -368,7 +368,7 @@ REFUSED = {
     "100 megapixels": (image(png(10_000, 10_000)), "at most 50,000,000 are read."),
     "900 megapixels": (image(png(30_000, 30_000)), "at most 50,000,000 are read."),
     "a bomb of text": (image(png_with_text_bomb), NOT_AN_IMAGE),
-    "floats for pixels": (image(Image.new("F", (8, 8)).save, "x.tif"), "has 32 bits"),
+    "floats for pixels": (image(Image.new("F", (8, 8)).save, "x.tif"), "has 32 bits a pixel"),
     # folders
     "an empty folder": (folder({"red/.keep": b""}), "it needs one subfolder of images per class"),
     "train alone": (folder({"train/red/1.png": (9, 9)}), "has train/ alone"),
@@ -410,6 +410,7 @@ REFUSED = {
     "a .pt of text": (pt(b"not tensors"), "is not a file that torch.save wrote."),
     "a pickle for a .pt": (pt(pickle.dumps(Hostile())), MORE_THAN_TENSORS),
     "code in a .pt": (pt(Hostile()), MORE_THAN_TENSORS),
+    "code in a state dict": (pt({"fc.bias": Hostile()}), MORE_THAN_TENSORS),
     "a .pt of a list": (pt([1, 2]), "is not a state dict"),
     "a .pt of numbers": (pt({"a": 1.5}), "is not a state dict"),
     "a sparse .pt": (pt(lambda t: {"a": t.eye(3).to_sparse()}), "is not a dense array"),
@@ -428,7 +429,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_it_is_refused_in_one_sentence(case, npz, tmp_path, capsys, monkeypatch):
+def test_bad_input_is_refused_in_one_sentence(case, npz, tmp_path, capsys, monkeypatch):
     prepare, sentence = REFUSED[case]
     call = prepare(tmp_path, npz)
     monkeypatch.chdir(tmp_path)
@@ -447,6 +448,7 @@ def test_it_is_refused_in_one_sentence(case, npz, tmp_path, capsys, monkeypatch)
     assert not MARK.exists()
 
 
+@pytest.mark.slow
 def test_a_user_sees_one_line_and_no_traceback(npz, tmp_path):
     hostile_lambda(tmp_path / "bad model.keras")
     console = "from tinyconv import cli; cli.main()"

@@ -1,35 +1,28 @@
 import keras
 import numpy as np
+from conftest import command, run
 
-from tinyconv import cli, create_model
-
-
-def command(*arguments):
-    args = cli.parse([str(argument) for argument in arguments])
-    cli.run(lambda: args.main(args))
+from tinyconv import create_model
 
 
-def test_summary(capsys):
-    command("summary", "cifar10_tiny")
-    *_, last = capsys.readouterr().out.splitlines()
+def test_summary():
+    *_, last = command("summary", "cifar10_tiny")[0].splitlines()
     assert last.split() == ["cifar10_tiny", "170,282", "100.00%", "34,768,128"]
 
 
-def test_summary_of_a_model_of_ones_own(tmp_path, capsys):
+def test_summary_of_a_model_of_ones_own(tmp_path):
     layers = (keras.layers.Flatten(), keras.layers.Dense(2))
     keras.Sequential([keras.Input((2, 2, 3)), *layers]).save(tmp_path / "mine.keras")
-    command("summary", tmp_path / "mine.keras")
-    _, *rows = capsys.readouterr().out.splitlines()
+    _, *rows = command("summary", tmp_path / "mine.keras")[0].splitlines()
     assert [row.split()[1] for row in rows[-3:-1]] == ["Flatten", "Dense"]
 
 
-def test_evaluate(npz, tmp_path, capsys):
+def test_evaluate(npz, tmp_path):
     model = create_model("cifar10_tiny_half", num_classes=3)
     model.get_layer("head_dense").kernel.assign(np.zeros((64, 3)))
     model.get_layer("head_dense").bias.assign([0, 1, 0])  # everything is green
     model.save(tmp_path / "green.keras")
-    command("evaluate", tmp_path / "green.keras", "--data", npz)
-    printed = capsys.readouterr().out
+    printed, _ = run("-m", "tinyconv", "evaluate", tmp_path / "green.keras", "--data", npz)
     assert "8 of 24 images right: accuracy 33.33%, error 66.67%, top-5 100.00%" in printed
     assert printed.split("green")[1].split()[:4] == ["0.333", "1.000", "0.500", "8"]
     command("summary", tmp_path / "green.keras")

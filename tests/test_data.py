@@ -43,7 +43,7 @@ def test_cifar10_is_whole():
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), (0.4914, 0.4822, 0.4465), atol=1e-4)
 
 
-def test_npz(npz, arrays):
+def test_an_npz_is_loaded(npz, arrays):
     colours = data.load(str(npz), SIZE)
     assert (colours.name, colours.class_names) == ("colours", ("red", "green", "blue"))
     np.testing.assert_array_equal(colours.train.images, arrays["x_train"])
@@ -85,13 +85,6 @@ def test_folder_with_train_and_test(folder, tmp_path):
     assert np.bincount(photos.test.labels).tolist() == [8, 4]
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
-def test_images_of_any_mode_are_read_as_rgb(tmp_path, mode):
-    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
-    Image.new(mode, (50, 30)).save(path)
-    assert data.read_image(path, (32, 48)).shape == (32, 48, 3)
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_seen_on_white(tmp_path, mode):
     path = tmp_path / "image.png"
@@ -111,20 +104,11 @@ def test_what_is_transparent_is_seen_on_white(tmp_path, mode):
     np.testing.assert_array_equal(read[:, 4:], 255)
 
 
-def test_some_are_taken_evenly():
+def test_a_sample_of_a_split_is_spread_evenly():
     images = np.arange(10).repeat(3).reshape(10, 1, 1, 3).astype(np.uint8)
     split = data.Split(images, np.arange(10))
     assert split.some(4)[1].tolist() == [0, 3, 6, 9]
     assert split.some(99)[1].tolist() == list(range(10))
-
-
-def test_a_photo_lies_as_its_camera_was_held(tmp_path):
-    image = Image.fromarray(np.repeat(np.uint8([[[255] * 3], [[0] * 3]]), 16, 0).repeat(32, 1))
-    exif = Image.Exif()
-    exif[0x0112] = 3  # held upside down
-    image.save(tmp_path / "photo.png", exif=exif)
-    read = data.read_image(tmp_path / "photo.png", SIZE)
-    assert read[2].mean() < 1 and read[-3].mean() > 254
 
 
 def test_16_bits_are_scaled_to_8(tmp_path):
@@ -132,9 +116,6 @@ def test_16_bits_are_scaled_to_8(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     read = data.read_image(tmp_path / "deep.png", SIZE)
     np.testing.assert_allclose(read[..., 0], ramp / 257, atol=0.51)
-    Image.new("F", (8, 8)).save(tmp_path / "float.tif")
-    with pytest.raises(InputError, match="has 32 bits a pixel"):
-        data.read_image(tmp_path / "float.tif", SIZE)
 
 
 @pytest.mark.parametrize("spec", ["digits", "npz"])
@@ -179,6 +160,7 @@ def test_a_large_folder_stays_on_disk_and_is_the_same(folder, monkeypatch):
                 np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_large_folder_takes_little_memory(folder):
     for path in list(folder.glob("*/*.png")):
         for i in range(25):

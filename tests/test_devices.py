@@ -73,7 +73,7 @@ def test_no_tpu_is_one_sentence(cloud):
     )
 
 
-def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, npz, tmp_path):
+def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, small, npz, tmp_path):
     seen = {}
 
     class Watch(keras.callbacks.Callback):
@@ -84,7 +84,7 @@ def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, npz
             seen["steps"] = self.params["steps"]
 
     options = {"epochs": 2, "batch_size": 5, "tpu": "us-central2-b/node-1", "callbacks": [Watch()]}
-    folder = train("resnet20", npz, recipe="digits", out=tmp_path, **options)
+    folder = train(small, npz, recipe="digits", out=tmp_path, **options)
     assert cloud == [("node-1", "us-central2-b")]
     assert seen == {"dtypes": {"bfloat16"}, "last": "float32", "steps_per_execution": 9, "steps": 9}
     facts = json.loads((folder / "report.json").read_text())

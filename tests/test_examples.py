@@ -16,6 +16,7 @@ def test_under_forty_lines_and_run_here(path):
     assert f"test_{path.stem}" in globals()
 
 
+@pytest.mark.slow
 def test_load(folder):
     out, _ = run(EXAMPLES / "load.py", MODEL, folder / "red/0.png", folder / "red/3.png")
     classes = json.loads(MODEL.with_name("report.json").read_text())["classes"]
@@ -23,6 +24,7 @@ def test_load(folder):
     assert len(lines) == 2 and all(line.split(": ")[1].split(",")[0] in classes for line in lines)
 
 
+@pytest.mark.slow
 def test_finetune(folder, tmp_path):
     out, _ = run(EXAMPLES / "finetune.py", folder, tmp_path / "mine.keras", 3)
     assert json.loads((tmp_path / "mine.json").read_text()) == ["blue", "green", "red"]
@@ -31,6 +33,7 @@ def test_finetune(folder, tmp_path):
     assert float(out.split("val_accuracy: ")[-1].split()[0]) > 0.8
 
 
+@pytest.mark.slow
 def test_features(folder):
     files = [folder / name for name in ("red/0.png", "green/1.png", "red/3.png", "green/4.png")]
     out, _ = run(EXAMPLES / "features.py", *files)
@@ -39,6 +42,7 @@ def test_features(folder):
         assert f"{file}: nearest is {files[nearest]}, cosine" in out
 
 
+@pytest.mark.slow
 def test_outliers(npz):
     out, _ = run(EXAMPLES / "outliers.py", npz, "digits")
     areas = [float(line.split(" of 1")[0].split()[-1]) for line in out.splitlines()]

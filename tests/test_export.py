@@ -67,6 +67,7 @@ def test_the_order_of_channels_is_kept_where_it_cannot_be_followed():
     assert rewritten.layers[1].depth_multiplier == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_litert(name, tmp_path):
     needs("ai_edge_litert")
@@ -80,6 +81,7 @@ def test_litert(name, tmp_path):
     assert not [kind for kind in kinds if kind.startswith("Flex") or kind == "CUSTOM"]
 
 
+@pytest.mark.slow
 def test_int8_computes_no_means_but_by_products(tmp_path):
     """With them, XNNPACK's part of the file falls to pieces, at three times the time."""
     needs("ai_edge_litert")
@@ -93,6 +95,7 @@ def test_int8_computes_no_means_but_by_products(tmp_path):
     assert "SQUARED_DIFFERENCE" not in kinds and "FULLY_CONNECTED" in kinds
 
 
+@pytest.mark.slow
 def test_tiniest_survives_8_bits(tmp_path):
     """On parts of two photographs, which it takes for things of many classes."""
     needs("ai_edge_litert")
@@ -123,6 +126,7 @@ def test_another_net_is_the_same_function_in_8_bits():
     np.testing.assert_allclose(rewrite.for_int8(model)(images), model(images), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_onnx(name, tmp_path):
     needs("onnx", "onnxruntime", "tf2onnx")
@@ -145,6 +149,7 @@ def test_savedmodel(tmp_path):
         exporters.check_path(tmp_path / "file", exporters.get("savedmodel"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "ending"), [("litert", "tflite"), ("litert-int8", "tflite"), ("onnx", "onnx")]
 )
@@ -170,7 +175,7 @@ def test_a_nan_does_not_agree():
         assert not check.agrees(form)
 
 
-def test_what_is_missing_or_unknown_is_said(monkeypatch):
+def test_an_unknown_format_and_a_missing_package_are_refused(monkeypatch):
     with pytest.raises(InputError, match="Unknown format 'onxn': did you mean 'onnx'"):
         exporters.get("onxn")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -178,7 +183,7 @@ def test_what_is_missing_or_unknown_is_said(monkeypatch):
         exporters.get("onnx")
 
 
-def test_a_format_is_one_file(tmp_path, monkeypatch):
+def test_a_module_in_exporters_adds_its_format(tmp_path, monkeypatch):
     code = "from tinyconv.exporters import Format\nFORMATS = {'json': Format('.json', None, None)}"
     (tmp_path / "a_runtime.py").write_text(code)
     monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
@@ -265,6 +270,7 @@ def test_without_data_the_check_is_on_noise(tmp_path):
     assert chosen.images.shape == (300, 32, 32, 3) and len(chosen.calibration) == 200
 
 
+@pytest.mark.slow
 def test_a_model_from_a_file_is_exported(npz, tmp_path):
     """Its operations have names that a new process would give again."""
     needs("onnx", "onnxruntime", "tf2onnx")
@@ -273,6 +279,7 @@ def test_a_model_from_a_file_is_exported(npz, tmp_path):
     assert "100.00% of 12 images in the same class as by Keras" in out
 
 
+@pytest.mark.slow
 def test_int8_by_command(tmp_path):
     """The trained net on data that is not its own: compared with Keras, but no accuracy.
 

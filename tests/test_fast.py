@@ -135,6 +135,7 @@ def agree(model, fast, x):
             np.testing.assert_allclose(other, own, rtol=0, atol=limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", graphs.KINDS)
 @hypothesis.settings(
     max_examples=40,
@@ -184,7 +185,7 @@ def swapped_tiny():
     return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x), name="swapped")
 
 
-def test_layers_in_another_order_are_another_function():
+def test_layers_in_another_order_are_not_fused_wrongly():
     net = swapped_tiny()
     fast, x = twin(net), np.random.default_rng(0).standard_normal((2, 8, 8, 16))
     np.testing.assert_allclose(fast(x), net(x), rtol=1e-5, atol=1e-5)
@@ -226,7 +227,7 @@ def test_a_twin_that_is_wrong_is_not_used_and_a_line_says_so(wrong, monkeypatch,
     assert {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)} <= {0.5}
 
 
-def test_numbers_too_large_to_square_prove_nothing_by_themselves():
+def test_the_check_of_a_twin_refuses_numbers_that_overflow():
     ones = np.ones((2, 3), np.float32)
     for large in (1e30, np.inf):
         own, other = (ones * np.float32(sign * large) for sign in (1, -1))
@@ -253,7 +254,7 @@ def test_layers_of_the_same_names_that_do_something_else_are_left_alone():
     assert twin(model) is model
 
 
-def test_other_precision_is_left_to_keras():
+def test_a_net_in_mixed_precision_is_not_fused():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -405,7 +406,7 @@ def test_dropout_has_the_gradient_of_what_it_kept():
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope, rel=0.02)
 
 
-def test_mathematics():
+def test_exp_erf_and_tanh_of_the_kernels_are_those_of_numpy():
     for x in np.linspace(-20, 20, 4001, dtype=np.float32):
         near = {"rel": 1e-6, "abs": 1e-7}
         assert kernels.exp(x, np.float32(80)) == pytest.approx(np.exp(np.float64(x)), **near)
@@ -418,7 +419,7 @@ def test_mathematics():
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_tile(shared):
+def test_a_tile_adds_products_of_shifted_lanes(shared):
     rng = np.random.default_rng(0)
     source, kernel, initial = rng.standard_normal((3, 10, tiles.LANES)).astype(np.float32)
     run = tiles.tile(
@@ -464,7 +465,8 @@ for name in ("cifar10_tiny", "tiniest"):
 """
 
 
-def test_what_is_compiled_anew_computes_the_same_to_the_bit(tmp_path):
+@pytest.mark.slow
+def test_kernels_give_the_same_bits_compiled_anew_and_from_the_cache(tmp_path):
     cold, _ = run("-c", GRADIENTS, NUMBA_CACHE_DIR=str(tmp_path))
     assert any(tmp_path.rglob("*.nbi"))
     warm, _ = run("-c", GRADIENTS, NUMBA_CACHE_DIR=str(tmp_path))

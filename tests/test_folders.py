@@ -151,7 +151,7 @@ def test_val_is_validated_on(tmp_path):
         (("cats/train", "cats/test", "dogs"), "splits go above classes: "),
     ],
 )
-def test_what_can_be_read_in_two_ways_or_none_is_refused_by_name(tmp_path, folders, sentence):
+def test_splits_that_are_ambiguous_or_incomplete_are_refused(tmp_path, folders, sentence):
     for folder in folders:
         classes((tmp_path / folder).parent, 2, names=[Path(folder).name])
     refused(tmp_path, sentence)
@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     refused(tmp_path, f"The folder {tmp_path} cannot be read (Permission denied).")
 
 
-def test_endings():
+def test_image_suffixes_are_those_of_pillow_for_images():
     known = files.image_suffixes()
     assert {".jpg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".pgm", ".bmp", ".mpo"} <= known
     assert not {".pdf", ".eps", ".ps", ".mpg", ".wmf", ".emf", ".h5", ".txt", ".npz"} & known
@@ -454,10 +454,10 @@ def test_evaluate_says_in_which_order_it_takes_outputs_without_names(run, tmp_pa
     assert f"{said}of x, y, z.\n" in capsys.readouterr().err
 
 
-def test_a_run_says_that_it_was_validated_on_val(tmp_path):
+def test_a_run_says_that_it_was_validated_on_val(small, tmp_path):
     folder = split(tmp_path / "photos", "train", "val")
     options = {"recipe": "digits", "epochs": 1, "batch_size": 8, "augment": False}
-    out = train("test_vit", folder, out=tmp_path / "runs", **options)
+    out = train(small, folder, out=tmp_path / "runs", **options)
     facts = json.loads((out / "report.json").read_text())
     assert facts["validation"] == "val" and facts["test"]["images"] == 24
     table = (out / "report.txt").read_text().split("\n\n")[1]

@@ -44,6 +44,7 @@ def free_ports(count):
     return ports
 
 
+@pytest.mark.slow
 def test_tensorflow_on_several_hosts_is_refused(npz):
     hosts = ("--hosts", "127.0.0.1:9,127.0.0.1:10", "--host-index", 0)
     _, said = run("train.py", "--data", npz, *hosts, status=2, KERAS_BACKEND="tensorflow")
@@ -53,6 +54,7 @@ def test_tensorflow_on_several_hosts_is_refused(npz):
     )
 
 
+@pytest.mark.slow
 def test_two_hosts_train_as_one_and_one_is_killed(npz, tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     arguments = ("--model", "resnet20", "--data", npz, "--batch", 48, "--epoch", 2)

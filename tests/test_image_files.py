@@ -170,6 +170,7 @@ def test_a_ramp_is_read_from_black_to_white(case, tmp_path):
     content, off = RIGHT[case]
     (tmp_path / "ramp").write_bytes(content)
     read = data.read_image(tmp_path / "ramp", (HEIGHT, WIDTH)).astype(int)
+    assert read.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(read - RAMP[..., None]).max() <= off
 
 

@@ -3,6 +3,7 @@ import pytest
 from conftest import ROOT, run
 from PIL import Image
 
+pytestmark = pytest.mark.slow
 IMAGES = ROOT / "images"
 
 
@@ -26,3 +27,12 @@ def test_pictures_in_the_repository_show_the_nets_of_today(drawn):
         kept, today = Image.open(IMAGES / name), Image.open(path)
         assert kept.text["Description"] == today.text["Description"], f"run images/draw.py: {name}"
         assert len(today.text["Description"]) == 64
+
+
+def test_the_picture_of_augmentations_shows_those_of_today(drawn):
+    """Averages of 8x8 pixels right of the labels: other fonts or roundings do not matter."""
+    pictures = (Image.open(path / "augment.png") for path in (IMAGES, drawn["augment.png"].parent))
+    kept, today = (picture.convert("RGB").crop((300, 0, *picture.size)) for picture in pictures)
+    assert kept.size == today.size
+    apart = abs(np.subtract(*(np.asarray(x.reduce(8), int) for x in (kept, today))))
+    assert apart.max() <= 2, "run images/draw.py"

@@ -11,6 +11,7 @@ from conftest import run, start
 from tinyconv import data, report
 
 pytest.importorskip("jax", reason="JAX is not installed")
+pytestmark = pytest.mark.slow
 JAX = {"KERAS_BACKEND": "jax"}
 
 WITHOUT_TENSORFLOW = """

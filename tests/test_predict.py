@@ -8,14 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, command, run
 from PIL import Image
 
 from tinyconv import prediction, trained
 from tinyconv.errors import InputError
 
 NET = "cifar10_tiny"
-PREDICT = ("-m", "tinyconv", "predict")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,8 @@ def photo(tmp_path_factory):
 
 
 def test_formats_folders_and_globs(photo):
-    out, _ = run(*PREDICT, NET, "--json", photo, photo / "*.png", photo / "rgb.jpg")
+    pictures = (photo, photo / "*.png", photo / "rgb.jpg")
+    out, _ = run("-m", "tinyconv", "predict", NET, "--json", *pictures)
     records = [json.loads(line) for line in out.splitlines()]
     assert len(records) == 9
     by_name = {Path(r["image"]).suffix: r["top"] for r in records}
@@ -48,7 +48,7 @@ def test_formats_folders_and_globs(photo):
 
 
 def test_bars_in_a_terminal(photo):
-    out, _ = run(*PREDICT, NET, photo / "rgb.png", PYTHONIOENCODING="utf-8")
+    out, _ = command("predict", NET, photo / "rgb.png", encoding="utf-8")
     first, *lines = out.splitlines()
     assert first.endswith("rgb.png") and len(lines) == 5
     assert lines[0].count("█") >= lines[1].count("█")
@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
     bad = (tmp_path / "text.png", tmp_path / "gone.png", tmp_path / "empty", tmp_path / "*.jpg")
-    out, err = run(*PREDICT, NET, "--json", *bad, photo / "rgb.png", status=2)
+    out, err = command("predict", NET, "--json", *bad, photo / "rgb.png", status=2)
     records = [json.loads(line) for line in out.splitlines()]
     assert ["error" in record for record in records] == [True, True, True, True, False]
     *lines, last = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -68,8 +68,8 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(photo, tmp_path):
     assert "Traceback" not in err
 
 
-def test_where_no_image_can_be_read_it_says_so(tmp_path):
-    _, err = run(*PREDICT, NET, tmp_path / "nope.png", status=2)
+def test_a_missing_image_alone_is_an_error(tmp_path):
+    _, err = command("predict", NET, tmp_path / "nope.png", status=2)
     assert [line for line in err.splitlines() if line.startswith("error: ")] == [
         f"error: There is no file {tmp_path / 'nope.png'}.",
         "error: 1 of 1 images have no answer.",
@@ -166,7 +166,7 @@ def test_eight_threads_get_the_answers_of_one():
 def test_without_a_report_classes_are_numbers_and_without_unicode_bars_are_plain(photo, tmp_path):
     file = tmp_path / "mine.keras"
     file.write_bytes((ROOT / "models" / NET / "model.keras").read_bytes())
-    out, err = run(*PREDICT, file, photo / "rgb.png", PYTHONIOENCODING="ascii")
+    out, err = command("predict", file, photo / "rgb.png", encoding="ascii")
     _, *lines = out.splitlines()
     assert all(line.split()[0] in set("0123456789") for line in lines) and "#" in lines[0]
     assert "No report.json beside the model names its classes; they are numbers." in err
@@ -211,20 +211,20 @@ def test_probabilities_and_loss_are_right_whatever_the_model_ends_in(name, cases
     )
     outputs = model.predict(images[:1], verbose=0)[0]
     expected = keras.activations.softmax(outputs[None])[0] if from_logits else outputs
-    out, _ = run(*PREDICT, file, "--json", cases / "red.png")
+    out, _ = command("predict", file, "--json", cases / "red.png")
     for entry in json.loads(out)["top"]:
         assert entry["probability"] == pytest.approx(float(expected[entry["index"]]), rel=1e-4)
-    out, _ = run("-m", "tinyconv", "evaluate", file, "--data", cases / "two.npz")
+    out, _ = command("evaluate", file, "--data", cases / "two.npz")
     loss, accuracy = model.evaluate(images, labels, verbose=0)
     assert f"accuracy {accuracy:.2%}" in out
     assert float(re.search(r"loss (\S+)\n", out)[1]) == pytest.approx(loss, abs=1e-4, rel=1e-3)
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_one_output_is_refused(command, cases):
+@pytest.mark.parametrize("name", ["predict", "evaluate"])
+def test_one_output_is_refused(name, cases):
     arguments = {"predict": (cases / "red.png",), "evaluate": ("--data", cases / "two.npz")}
     file = cases / "binary.keras"
-    out, err = run("-m", "tinyconv", command, file, *arguments[command], status=2)
+    out, err = command(name, file, *arguments[name], status=2)
     assert out == "" and "Traceback" not in err
     assert f"error: {file} has one output; each class needs an output of its own" in err
 
@@ -236,7 +236,7 @@ def test_a_model_with_a_softmax_is_trained_further(cases, tmp_path):
     file = tmp_path / "mine.keras"
     keras.Model(image, keras.ops.softmax(x)).save(file)
     arguments = ("--model", file, "--data", cases / "two.npz", "--epoch", 1, "--out", tmp_path)
-    out, _ = run("train.py", *arguments, "--recipe", "finetune")
+    out, _ = command("train", *arguments, "--recipe", "finetune")
     assert f"{file}: its softmax is left out, because a model is trained on its logits" in out
     (saved,) = tmp_path.glob("*/model.keras")
     assert not trained.open_model(str(saved)).probabilities
@@ -250,20 +250,20 @@ def test_an_image_that_a_model_has_no_number_for_is_said(cases, tmp_path):
     keras.Model(image, keras.layers.Dense(2)(x / spread)).save(file)
     Image.new("RGB", (32, 32)).save(tmp_path / "plain.png")
     both = tmp_path / "plain.png", cases / "red.png"
-    out, err = run(*PREDICT, file, "--json", *both, status=2)
+    out, err = command("predict", file, "--json", *both, status=2)
     plain, red = map(json.loads, out.splitlines())
     assert plain["error"] == f"The model puts out NaN for {both[0]}." and "top" in red
     assert "error: 1 of 2 images have no answer." in err
 
 
-def test_list():
-    out, _ = run("-m", "tinyconv", "list")
+def test_list_shows_size_accuracy_and_data():
+    out, _ = command("list")
     lines = {line.split()[0]: line.split() for line in out.splitlines()}
     assert lines[NET][1:4] == ["170,282", "34.77", "32x32x3"]
     accuracy = trained.report(trained.path(NET))["test"]["accuracy"]
     assert lines[NET][4:6] == [f"{accuracy:.2%}", "cifar10"]
     assert lines["test_vit"][1:] == ["371,240", "29.80", "160x160x3", "-", "-", "-"]
-    out, _ = run("-m", "tinyconv", "list", "resnet*")
+    out, _ = command("list", "resnet*")
     assert [line.split()[0] for line in out.splitlines()] == [
         "net", "resnet20", "resnet32", "resnet44", "resnet56",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, command, run
 
 import tinyconv
 from tinyconv import saving, trained
@@ -89,6 +89,7 @@ def read(files, pattern="*", **environment):
     return first, {name: float(answer) for name, answer in answers.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", OLD)
 def test_an_older_keras_opens_every_file(files, tmp_path_factory, release):
     target = tmp_path_factory.mktemp(f"keras-{release}")
@@ -101,6 +102,7 @@ def test_an_older_keras_opens_every_file(files, tmp_path_factory, release):
     assert max(differences.values()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_every_backend_opens_the_models_that_ship(files, backend):
     if find_spec(backend) is None:
@@ -121,6 +123,7 @@ def keras_json(tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"image_data_format": "channels_first"}, {"floatx": "float64"}]
 )
@@ -130,14 +133,14 @@ def test_a_file_is_right_whatever_keras_json_says(files, keras_json, settings):
     assert max(differences.values()) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_under_channels_first(npz, tmp_path, keras_json):
-    figures = []
-    for name, environment in (
-        ("last", {}),
-        ("first", keras_json(image_data_format="channels_first")),
-    ):
-        arguments = ["--data", npz, "--epoch", 1, "--augment", "--batch", 16]
-        run("train.py", "--model", "tiniest", *arguments, "--out", tmp_path / name, **environment)
+    figures, arguments = [], ["--data", npz, "--epoch", 1, "--augment", "--batch", 16]
+    command("train", "--model", "tiniest", *arguments, "--out", tmp_path / "last")
+    arguments += ["--out", tmp_path / "first"]
+    environment = keras_json(image_data_format="channels_first")
+    run("train.py", "--model", "tiniest", *arguments, **environment)
+    for name in ("last", "first"):
         figures.append(
             [
                 json.loads(report.read_text())[part]
@@ -177,7 +180,7 @@ def test_another_floatx_is_refused_in_python():
 
 
 @pytest.mark.filterwarnings("ignore:You passed `rms_scaling")
-def test_what_is_stored_is_what_is_not_the_default(tmp_path):
+def test_only_arguments_that_differ_from_the_default_are_stored(tmp_path):
     """An argument goes only where it has the value that older releases assume."""
     image = keras.Input((8, 8, 3))
     x = keras.layers.BatchNormalization(renorm=True, renorm_momentum=0.9)(image)

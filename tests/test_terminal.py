@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, command, run
 
 from tinyconv import __version__, cli, prediction, terminal
 
@@ -63,7 +63,7 @@ def test_lines_of_an_import_are_held_back_unless_they_matter(
     assert err.endswith("done\n") == (not then) and "3/3" not in err
 
 
-def test_a_gpu_that_the_user_hides_is_not_missed(monkeypatch):
+def test_a_gpu_that_the_user_hides_gives_no_warning(monkeypatch):
     monkeypatch.setattr(terminal, "GPU_FILES", ["/dev/null"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert terminal._has_gpu()
@@ -90,6 +90,7 @@ def test_a_stream_without_a_file_is_left_alone(monkeypatch):
         assert sys.stderr is stream
 
 
+@pytest.mark.slow
 def test_a_redirected_run_is_short_and_writes_every_name(folder, tmp_path):
     """Where the output is a file in the code page of Windows, or in ASCII."""
     (folder / "blue").rename(folder / "蓝色")
@@ -103,13 +104,10 @@ def test_a_redirected_run_is_short_and_writes_every_name(folder, tmp_path):
     assert "oneDNN" not in err and "absl" not in err
     model = next((tmp_path / "runs").glob("*/model.keras"))
     assert "蓝色" in json.loads(model.with_name("report.json").read_text())["classes"]
-    code = (
-        "import sys\nfrom tinyconv import cli\n"
-        "for given in (['evaluate', sys.argv[1]], ['predict', *sys.argv[1:]]):\n"
-        "    args = cli.parse(given)\n    cli.run(lambda: args.main(args))"
-    )
     for encoding, name in (("ascii", "gr\\xf6\\xdfe \\u7ea2.png"), ("cp1252", "größe \\u7ea2.png")):
-        shown, err = decoded(encoding, "-c", code, model, folder / "red")
+        both = (("evaluate", model), ("predict", model, folder / "red"))
+        streams = zip(*(command(*given, encoding=encoding) for given in both), strict=True)
+        shown, err = map("".join, streams)
         assert name in shown and shown.count("\\u84dd\\u8272") >= 2
         assert "images right" in shown and "Traceback" not in err and "\r" not in shown
 

@@ -15,6 +15,7 @@ from tinyconv.timing import peers, tables, torch_nets
 NET = "cifar10_tiny_half"
 
 
+@pytest.mark.slow
 def test_timing_measures_and_draws(tmp_path):
     printed, err = run("timing.py", "--model", NET, "--batch", 4, "--runs", 2, "--out", tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"timing.json", "timing.png"}
@@ -32,6 +33,7 @@ def test_timing_measures_and_draws(tmp_path):
     assert "oneDNN" not in err and "absl" not in err  # the process that timed it is silent too
 
 
+@pytest.mark.slow
 def test_compare_times_the_peers_in_the_same_run():
     pytest.importorskip("torch", reason="PyTorch is not installed")
     pair = ("keras", "torch")
@@ -46,7 +48,7 @@ def test_compare_times_the_peers_in_the_same_run():
     assert [*measured[0].unaugmented] == [1, 2] and not measured[2].unaugmented
 
 
-def test_a_peer_is_one_file(tmp_path, monkeypatch):
+def test_a_module_in_peers_adds_its_peer(tmp_path, monkeypatch):
     (tmp_path / "torch_bf16.py").write_text(
         "from tinyconv.timing.peers import torch\nclass Peer(torch.Peer):\n    kind = 'bfloat16'\n"
     )
@@ -63,6 +65,7 @@ def test_what_goes_wrong_in_another_process_is_one_sentence_in_this():
         timing.measure(["cifar10_tinny"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_process_starts_is_one_word(tmp_path):
     command = ["timing.py", "--model", NET, "--batch", 4, "--runs", 1, "--out", tmp_path]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # not ignored, as by nohup

@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from conftest import run
+from conftest import command, run
 from golden import make, make_timm
 from safetensors.numpy import load_file, save_file
 
@@ -55,7 +55,7 @@ def test_logits_are_those_of_timm(name, size):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_there_and_back_is_bit_exact(name, tmp_path):
+def test_weights_survive_the_way_to_pytorch_and_back_to_the_bit(name, tmp_path):
     state, _ = golden(name)
     weights.save_torch(converted(name), tmp_path / "net.safetensors")
     saved = load_file(tmp_path / "net.safetensors")
@@ -116,6 +116,7 @@ class TestLive:
         assert sum(macs) == net.macs == report.macs(create_model(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_one_step_lowers_the_loss(name):
     model = create_model(name, num_classes=10, input_shape=(32, 32, 3))
@@ -186,6 +187,7 @@ def test_convert_is_one_command(safetensors, tmp_path, capsys):
     assert_close(model(make_timm.images(160)), golden("test_vit3")[1][160])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [
@@ -207,6 +209,7 @@ np.save(sys.argv[2], load(sys.argv[1])(np.load(sys.argv[3])))
     assert_close(np.load(tmp_path / "logits.npy"), golden("test_nfnet")[1][160])
 
 
+@pytest.mark.slow
 def test_without_tinyconv_a_layer_of_our_own_is_named(tmp_path):
     converted("test_nfnet").save(tmp_path / "net.keras")
     program = "import sys, keras; keras.saving.load_model(sys.argv[1])"
@@ -214,6 +217,7 @@ def test_without_tinyconv_a_layer_of_our_own_is_named(tmp_path):
     assert "Could not locate class 'StandardizedConv2D'" in error
 
 
+@pytest.mark.slow
 def test_jax_answers_as_timm_does(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     converted("test_nfnet").save(tmp_path / "test_nfnet.keras")
@@ -229,9 +233,10 @@ assert "tensorflow" not in sys.modules
     assert_close(np.load(tmp_path / "logits.npy"), golden("test_nfnet")[1][160])
 
 
+@pytest.mark.slow
 def test_digits_are_trained_on_at_32_pixels(tmp_path):
     net = "test_byobnet"
     options = "--model", net, "--data", "digits", "--epoch", 1, "--batch", 128
-    run("train.py", *options, "--out", tmp_path)
+    command("train", *options, "--out", tmp_path)
     (folder,) = tmp_path.iterdir()
     assert saving.load_model(folder / "model.keras").input_shape == (None, 32, 32, 3)

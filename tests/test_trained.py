@@ -70,7 +70,7 @@ def test_a_tampered_model_is_refused(copy):
         trained.open_model(NET)
 
 
-def test_where_nothing_ships_it_says_so(copy):
+def test_without_shipped_models_pretrained_is_refused(copy):
     shutil.rmtree(copy)
     with pytest.raises(InputError, match=r"No weights ship for cifar10_tiny \(none do here\)"):
         create_model(NET, pretrained=True)
@@ -102,6 +102,7 @@ def test_a_lone_file_has_no_class_names(tmp_path):
     assert trained.open_model(str(tmp_path / "mine.keras")).class_names is None
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_brings_them_and_trains(tmp_path):
     """Built from a copy of what git tracks, beside a run of one's own, and used far from it."""
     source = tmp_path / "source"

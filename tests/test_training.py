@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import run, start, wait_for
+from conftest import command, run, start, wait_for
 
 from tinyconv import cli, create_model, data, optimizers, recipes, report
 from tinyconv.errors import InputError
@@ -65,7 +65,13 @@ def trained(npz, tmp_path_factory):
     return only_run(out), printed
 
 
-def test_a_run_folder_is_whole(trained, npz):
+@pytest.fixture(scope="module")
+def small_run(small, npz, tmp_path_factory):
+    """The folder of a run of one epoch from the small model."""
+    return train(npz, "cifar10_tiny", 1, 16, False, tmp_path_factory.mktemp("small"), model=small)
+
+
+def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
     folder, printed = trained
     assert {file.name for file in folder.iterdir()} == FILES
     assert folder.name.endswith("-cifar10_tiny_half-colours")
@@ -105,7 +111,7 @@ def test_a_run_folder_is_whole(trained, npz):
         assert words in text
 
 
-def test_a_file_gets_one_line_an_epoch(trained):
+def test_output_to_a_file_has_one_line_per_epoch(trained):
     _, printed = trained
     lines = printed.splitlines()
     assert [line for line in lines if line.startswith("Epoch")] == ["Epoch 1/2", "Epoch 2/2"]
@@ -114,6 +120,7 @@ def test_a_file_gets_one_line_an_epoch(trained):
     assert not {"\r", "\b", "\x1b", "━"} & set(printed)
 
 
+@pytest.mark.slow
 def test_the_model_loads_without_tinyconv_and_answers_to_the_bit(trained, arrays, tmp_path):
     folder, _ = trained
     np.save(tmp_path / "images.npy", arrays["x_test"])
@@ -133,9 +140,10 @@ np.save(sys.argv[3], logits[0])
     np.testing.assert_array_equal(np.load(out), np.array(model(arrays["x_test"])))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(trained, npz, tmp_path):
     folder, _ = trained
-    run("train.py", *SMALL, "--data", npz, "--epoch", 2, "--out", tmp_path / "again")
+    command("train", *SMALL, "--data", npz, "--epoch", 2, "--out", tmp_path / "again")
     same_weights(folder, only_run(tmp_path / "again"))
 
 
@@ -145,6 +153,7 @@ def same_weights(one, other):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
     folder, _ = trained
     out = tmp_path / "killed"
@@ -157,7 +166,7 @@ def test_a_killed_run_resumes_to_the_same_weights(trained, npz, tmp_path):
     keras.saving.load_model(killed / "model.keras")
     assert json.loads((killed / "report.json").read_text())["status"] == "running"
     (killed / ".partial-model.keras").write_bytes(b"as if killed while writing")
-    run("train.py", "--resume", killed)
+    training.resume(killed)
     assert {file.name for file in killed.iterdir()} == FILES
     same_weights(folder, killed)
     for row, expected in zip(history(killed), history(folder), strict=True):
@@ -176,7 +185,7 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
-def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path):
+def test_the_model_is_the_moving_average_and_survives_a_kill(small, npz, tmp_path):
     """The recipe of Tiniest, in process: averaged weights, soft labels, whole batches only."""
     averaging = replace(recipes.RECIPES["tiniest"], ema=0.5)
     steps, checkpoints = [], {}
@@ -188,7 +197,7 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path):
         def on_epoch_end(self, epoch, logs=None):
             checkpoints[epoch] = {file: file.read_bytes() for file in only_run(tmp_path).iterdir()}
 
-    folder = train(npz, averaging, 2, 10, True, tmp_path, callbacks=[Watch()])
+    folder = train(npz, averaging, 2, 10, True, tmp_path, model=small, callbacks=[Watch()])
     assert len(steps) == 2 * (48 // 10)
     averages = steps[0]
     for weights in steps[1:]:
@@ -206,6 +215,7 @@ def test_the_model_is_the_moving_average_and_survives_a_kill(npz, tmp_path):
     same_weights(folder, first)
 
 
+@pytest.mark.slow
 def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_path):
     def rates(net):
         return {x.rate for x in net.layers if isinstance(x, keras.layers.Dropout)}
@@ -221,7 +231,7 @@ def test_a_recipe_trains_with_its_own_dropout_and_the_model_keeps_it(npz, tmp_pa
     assert trained == [{0.0}, {0.5}]
 
 
-def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kill(npz, tmp_path):
+def test_muon_is_for_the_kernels_of_dense_layers_but_the_head():
     net = create_model("cifar10_tiny_half")
     optimizer = optimizers.build(recipes.get("muon"), steps=100)
     optimizer.build(net.trainable_variables)
@@ -229,13 +239,6 @@ def test_muon_is_for_the_kernels_of_dense_layers_but_the_head_and_survives_a_kil
     names = {variable.path for variable, velocity in pairs if velocity is None}
     layers = [layer for layer in net.layers if isinstance(layer, keras.layers.Dense)]
     assert names == {layer.kernel.path for layer in layers} - {"head_dense/kernel"}
-
-    whole = train(npz, "muon", 2, 16, True, tmp_path / "whole")
-    with pytest.raises(Killed):
-        train(npz, "muon", 2, 16, True, tmp_path / "killed", callbacks=[Kill()])
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
 
 
 def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
@@ -258,11 +261,11 @@ def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
             assert values.min() > 0.5 and values.max() < 1.5  # five steps of Newton and Schulz
 
 
-def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path):
+def test_a_killed_run_by_muon_resumes_with_the_recipe_of_its_report(small, npz, tmp_path):
     mine = replace(recipes.RECIPES["muon"], name="mine")
-    whole = train(npz, mine, 2, 16, True, tmp_path / "whole")
+    whole = train(npz, mine, 2, 16, True, tmp_path / "whole", small)
     with pytest.raises(Killed):
-        train(npz, mine, 2, 16, True, tmp_path / "killed", callbacks=[Kill()])
+        train(npz, mine, 2, 16, True, tmp_path / "killed", small, callbacks=[Kill()])
     killed = only_run(tmp_path / "killed")
     training.resume(killed)
     same_weights(whole, killed)
@@ -270,12 +273,12 @@ def test_a_resumed_run_takes_the_recipe_of_its_report(npz, tmp_path):
     assert reports[0]["recipe"] == reports[1]["recipe"]
 
 
-def test_a_run_is_found_from_another_folder_and_after_a_move(trained, npz, tmp_path, monkeypatch):
+def test_a_run_is_found_from_another_folder_and_after_a_move(small, npz, tmp_path, monkeypatch):
     here, other = tmp_path / "here", tmp_path / "other"
     (here / "data").mkdir(parents=True)
     other.mkdir()
     shutil.copy(npz, here / "data")
-    shutil.copy(trained[0] / "model.keras", here)
+    shutil.copy(small, here / "model.keras")
     monkeypatch.chdir(here)
     tuned = train("data/colours.npz", "finetune", 1, 48, False, "runs", model="model.keras")
     folder = tuned.absolute()
@@ -322,11 +325,12 @@ def evaluated(folder):
     args.main(args)
 
 
+@pytest.mark.slow
 def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folder, tmp_path):
     model = trained[0] / "model.keras"
     shutil.rmtree(folder / "blue")
     arguments = ("--model", model, "--freeze", "--data", folder, "--epoch", 4, "--batch", 4)
-    printed, _ = run("train.py", *arguments, "--out", tmp_path / "runs")
+    printed, _ = command("train", *arguments, "--out", tmp_path / "runs")
     assert "a new head for these 2 classes, because the model has other classes" in printed
     tuned = only_run(tmp_path / "runs")
     assert tuned.name.endswith("-cifar10_tiny_half-photos")
@@ -341,16 +345,16 @@ def test_fine_tuning_replaces_the_head_and_freeze_trains_it_alone(trained, folde
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
         np.testing.assert_array_equal(old.numpy(), new.numpy(), err_msg=old.path)
     assert all(layer.trainable for layer in after.layers)
-    run("train.py", "--resume", tuned, "--epoch", 5)
+    command("train", "--resume", tuned, "--epoch", 5)
     assert len(history(tuned)) == 5
     assert json.loads((tuned / "report.json").read_text())["started_from"] == parent
 
 
 @pytest.mark.parametrize("classes", ["the same", "others", "unknown"])
 def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_classes(
-    classes, trained, npz, tmp_path
+    classes, small_run, npz, tmp_path
 ):
-    model = trained[0] / "model.keras"
+    model = small_run / "model.keras"
     if classes == "others":
         with np.load(npz) as file:
             arrays = dict(file) | {"class_names": ["cat", "dog", "eel"]}
@@ -360,7 +364,8 @@ def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_class
         model = Path(shutil.copy(model, tmp_path))
     still = replace(recipes.RECIPES["finetune"], learning_rate=1e-9)
     tuned = train(npz, still, 1, 48, False, tmp_path / "runs", model=model)
-    before, after = (keras.saving.load_model(f).weights for f in (model, tuned / "model.keras"))
+    models = (keras.saving.load_model(file) for file in (model, tuned / "model.keras"))
+    before, after = (model.trainable_weights for model in models)
     assert len(before) == len(after)
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         expected = old.numpy()
@@ -369,7 +374,7 @@ def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_class
         np.testing.assert_allclose(new.numpy(), expected, atol=1e-6, err_msg=old.path)
 
 
-def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monkeypatch):
+def test_averaged_weights_get_batch_statistics_of_their_own(small, npz, tmp_path, monkeypatch):
     slow = replace(recipes.RECIPES["tiniest"], augment=())
     with np.load(npz) as file:
         images = file["x_train"]
@@ -377,7 +382,7 @@ def test_averaged_weights_get_batch_statistics_of_their_own(npz, tmp_path, monke
     def statistics_off(stale, out):
         """How far the first batch norm's running mean is off, in standard deviations."""
         monkeypatch.setattr(trainer, "STALE", stale)
-        folder = train(npz, slow, 4, 16, True, out, model="resnet20")
+        folder = train(npz, slow, 4, 16, True, out, model=small)
         model = keras.saving.load_model(folder / "model.keras")
         convolved = np.array(keras.Model(model.input, model.get_layer("stem_conv").output)(images))
         mean = model.get_layer("stem_norm").moving_mean.numpy()
@@ -409,22 +414,15 @@ def test_a_run_folder_is_a_model_to_start_from_and_a_folder_named_like_a_net_is_
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "tiniest"])  # the latter averages the weights
-def test_frozen_batch_statistics_stay(recipe, npz, tmp_path):
-    source = tmp_path / "resnet20.keras"
-    create_model("resnet20", 3).save(source)
-    tuned = train(npz, recipe, 1, 16, False, tmp_path, model=source, freeze=True)
-    before, after = (keras.saving.load_model(f) for f in (source, tuned / "model.keras"))
+def test_frozen_batch_statistics_stay(recipe, small, npz, tmp_path):
+    tuned = train(npz, recipe, 1, 16, False, tmp_path, model=small, freeze=True)
+    before, after = (keras.saving.load_model(f) for f in (small, tuned / "model.keras"))
     for old, new in zip(before.weights[:-2], after.weights[:-2], strict=True):
         np.testing.assert_array_equal(old.numpy(), new.numpy(), err_msg=old.path)
     assert np.any(before.weights[-1].numpy() != after.weights[-1].numpy())
 
 
-def test_a_finished_run_can_be_made_longer(trained, tmp_path):
-    longer = shutil.copytree(trained[0], tmp_path / "longer")
-    run("train.py", "--resume", longer, "--epoch", 3)
-    assert [row["epoch"] for row in history(longer)] == ["1", "2", "3"]
-
-
+@pytest.mark.slow
 def test_ctrl_c_saves_and_reports(npz, tmp_path):
     process = start("train.py", *SMALL, "--data", npz, "--epoch", 1000, "--out", tmp_path)
     wait_for(lambda: list(tmp_path.glob("*/history.csv")))
@@ -439,19 +437,20 @@ def test_ctrl_c_saves_and_reports(npz, tmp_path):
     assert "Stopping after this batch" in printed and "of 1000 epochs, interrupted" in printed
 
 
-def test_a_holdout_is_validated_on_instead_of_the_test_images(npz, tmp_path):
-    folder = train(npz, "cifar10_tiny", 1, 16, False, tmp_path, holdout=12)
+def test_a_holdout_is_validated_on_instead_of_the_test_images(small, npz, tmp_path):
+    folder = train(npz, "cifar10_tiny", 1, 16, False, tmp_path, model=small, holdout=12)
     report = json.loads((folder / "report.json").read_text())
     assert report["images"] == {"train": 36, "holdout": 12, "test": 24}
     assert report["validation"] == "holdout" and report["test"]["images"] == 24
 
 
-def test_a_wrong_twin_is_reported_once(npz, tmp_path, monkeypatch, capsys):
+def test_a_wrong_twin_is_reported_once(small, npz, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(proof, "fault", lambda *arguments: "is odd")
-    train(npz, "cifar10_tiny", 1, 16, False, tmp_path)
+    train(npz, "cifar10_tiny", 1, 16, False, tmp_path, model=small)
     assert capsys.readouterr().out.count("runs layer by layer") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_learns_colours(mixed, npz, tmp_path):
     folder = train(npz, "digits", 12, 4, True, tmp_path, mixed=mixed)
@@ -465,14 +464,14 @@ def test_training_learns_colours(mixed, npz, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [16, 48])  # the bad step comes early, or last in its epoch
-def test_a_diverging_run_keeps_the_epochs_before(batch_size, npz, tmp_path):
+def test_a_diverging_run_keeps_the_epochs_before(batch_size, small, npz, tmp_path):
     class Wild(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
                 self.model.optimizer.learning_rate = 1e30
 
     with pytest.raises(InputError, match=r"The loss became (nan|inf) in epoch 2; .* 1 epoch"):
-        train(npz, "cifar10_tiny", 3, batch_size, False, tmp_path, callbacks=[Wild()])
+        train(npz, "cifar10_tiny", 3, batch_size, False, tmp_path, small, callbacks=[Wild()])
     folder = only_run(tmp_path)
     assert json.loads((folder / "report.json").read_text())["status"] == "diverged"
     assert [row["epoch"] for row in history(folder)] == ["1"]
@@ -621,6 +620,7 @@ def test_an_unknown_augmentation_is_refused_before_a_folder_is_made(npz, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_costs_one_epoch(trained, tmp_path):
     folder = shutil.copytree(trained[0], tmp_path / "run")
     checkpoint = (folder / CHECKPOINT).read_bytes()
@@ -638,7 +638,7 @@ cli.main(["train", *sys.argv[1:]])
     assert "Traceback" not in err and "Exception" not in err
     assert (folder / CHECKPOINT).read_bytes() == checkpoint
     assert {file.name for file in folder.iterdir()} == FILES
-    run("train.py", *longer)
+    run("train.py", *longer)  # a finished run is made longer
     assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
 
 
@@ -706,7 +706,7 @@ def test_a_run_cannot_be_made_shorter(trained, tmp_path):
 
 TWO_DEVICES = """
 import sys, keras, numpy as np
-backend, npz, out, count = sys.argv[1:]
+backend, model, npz, out, count = sys.argv[1:]
 if backend == "tensorflow":
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -729,18 +729,19 @@ class Watch(keras.callbacks.Callback):
             assert len(copies) == int(count) or count == "1"
 
 options = dict(epochs=2, batch_size=24, augment=True, devices=int(count), fast=False)
-train("resnet20", npz, recipe=recipe, out=out, callbacks=[Watch()], **options)
+train(model, npz, recipe=recipe, out=out, callbacks=[Watch()], **options)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_devices_train_as_one(backend, npz, tmp_path):
+def test_two_devices_train_as_one(backend, small, npz, tmp_path):
     """On two logical CPUs, batch statistics, mixup and averaged weights included."""
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     environment["KERAS_BACKEND"] = backend
     processes = [
-        start("-c", TWO_DEVICES, backend, npz, tmp_path / str(count), count, **environment)
+        start("-c", TWO_DEVICES, backend, small, npz, tmp_path / str(count), count, **environment)
         for count in (1, 2)
     ]
     losses = []
@@ -757,6 +758,7 @@ def test_two_devices_train_as_one(backend, npz, tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_no_network_and_no_cifar10_is_one_sentence(tmp_path):
     nowhere = "http://127.0.0.1:9"
     offline = {"TFDS_DATA_DIR": str(tmp_path / "none"), "https_proxy": nowhere}
