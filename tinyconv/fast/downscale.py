@@ -1,10 +1,12 @@
 """The fused downscale of `cifar10_tiny`, forward and backward.
 
-The block is LayerNorm(MaxPool2x2(x @ w + bias)). It is computed a few rows at a time. The input of
-the pool stays in the cache, and the backward pass computes it again.
+The block is LayerNorm(MaxPool2x2(x @ w + bias)). The functions compute a few rows at a time. The
+input of the pool therefore stays in the cache. The backward pass recomputes it.
 
 Shapes: an image (H, W, C) becomes (H / 2, W / 2, D). H and W are even.
 """
+
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,11 +16,29 @@ from tinyconv.fast.kernels import PIXELS, F, compiled, normalize, normalize_grad
 from tinyconv.graph import INPUT, part
 
 
+class Weights(NamedTuple):
+    """The weights, or their gradients."""
+
+    w: Any
+    bias: Any
+    gamma: Any
+    beta: Any
+
+
+class BackwardWeights(NamedTuple):
+    """The weights that `backward` needs. `back` is w, transposed."""
+
+    w: Any
+    back: Any
+    bias: Any
+    gamma: Any
+
+
 @compiled
 def pool(wide, width, bias, rows):
     """Write the 2x2 max pool of `wide`, plus `bias`, to `rows`.
 
-    `wide` (P, D) are the pixels of a few rows of an image of `width`.
+    `wide` (P, D) holds a few rows of an image. `width` is the width of the image.
     """
     half = width // 2
     for p in range(rows.shape[0]):
@@ -31,7 +51,10 @@ def pool(wide, width, bias, rows):
 
 @compiled
 def pool_gradient(wide, width, rows):
-    """Replace `wide` by its gradient. The first maximum of each 2x2 pixels gets that of `rows`."""
+    """Replace `wide` by its gradient. `rows` is the gradient of the pool's output.
+
+    The first maximum of each 2x2 pixels gets the whole gradient.
+    """
     half = width // 2
     none = F(0)
     for p in range(rows.shape[0]):
@@ -50,8 +73,9 @@ def pool_gradient(wide, width, rows):
 
 
 @compiled
-def forward(x, epsilon, w, bias, gamma, beta, y):
+def forward(x, epsilon, weights, y):
     """Write the output for x to y (B, H / 2, W / 2, D)."""
+    w, gamma, beta = weights.w, weights.gamma, weights.beta
     height, width, channels = x.shape[1:]
     step = 2 * max(1, PIXELS // (2 * width))
     wides = np.empty((step * width, w.shape[1]), F)
@@ -63,7 +87,7 @@ def forward(x, epsilon, w, bias, gamma, beta, y):
             rows = y[image, top // 2 : (top + step) // 2].reshape(pixels // 4, w.shape[1])
             wide = wides[:pixels]
             np.dot(source, w, wide)
-            pool(wide, width, bias, rows)
+            pool(wide, width, weights.bias, rows)
             normalize(rows, inverse, epsilon)
             for p in range(rows.shape[0]):
                 for e in range(rows.shape[1]):
@@ -71,11 +95,9 @@ def forward(x, epsilon, w, bias, gamma, beta, y):
 
 
 @compiled
-def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta):
-    """Write the gradient of x to dx, and add the gradients of the weights to the other arrays.
-
-    `back` is w, transposed.
-    """
+def backward(x, epsilon, weights, dy, dx, sums):
+    """Write the gradient of x to dx, and add the gradients of the weights to `sums`."""
+    w, gamma, dw = weights.w, weights.gamma, sums.w
     height, width, channels = x.shape[1:]
     step = 2 * max(1, PIXELS // (2 * width))
     wides = np.empty((step * width, w.shape[1]), F)
@@ -95,20 +117,20 @@ def backward(x, epsilon, w, back, bias, gamma, dy, dx, dw, dbias, dgamma, dbeta)
                 gradients[: pixels // 4],
             )
             np.dot(source, w, wide)
-            pool(wide, width, bias, normal)
+            pool(wide, width, weights.bias, normal)
             normalize(normal, inverse, epsilon)
             for p in range(pixels // 4):
                 for e in range(w.shape[1]):
-                    dgamma[e] += given[p, e] * normal[p, e]
-                    dbeta[e] += given[p, e]
+                    sums.gamma[e] += given[p, e] * normal[p, e]
+                    sums.beta[e] += given[p, e]
                     gradient[p, e] = given[p, e] * gamma[e]
                 normalize_gradient(gradient[p], normal[p], inverse[p])
                 for e in range(w.shape[1]):
-                    dbias[e] += gradient[p, e]
+                    sums.bias[e] += gradient[p, e]
             pool_gradient(wide, width, gradient)
             np.dot(source.T, wide, product)
             dw += product
-            np.dot(wide, back, target)
+            np.dot(wide, weights.back, target)
 
 
 PATTERN = {
@@ -122,7 +144,12 @@ class Downscale(Block):
     """The fused downscale: dense layer, 2x2 max pool and layer norm."""
 
     pattern = PATTERN
-    weights = (("dense", "kernel"), ("dense", "bias"), ("norm", "gamma"), ("norm", "beta"))
+    weights = Weights(
+        w=("dense", "kernel"),
+        bias=("dense", "bias"),
+        gamma=("norm", "gamma"),
+        beta=("norm", "beta"),
+    )
 
     def __init__(self, layers):
         self.epsilon = F(layers["norm"].epsilon)
@@ -130,22 +157,22 @@ class Downscale(Block):
     @staticmethod
     def fits(layers, shape):
         height, width, _ = shape
-        return (
-            height % 2 == width % 2 == 0 and layers["dense"].units > 1
-        )  # a norm of one unit is rounding noise
+        # The layer norm of a single channel is zero except for rounding.
+        return height % 2 == width % 2 == 0 and layers["dense"].units > 1
 
-    def output_shape(self, shape, w, *weights):
+    def output_shape(self, shape, weights):
         batch, height, width, _ = shape
-        return batch, height // 2, width // 2, w.shape[1]
+        return batch, height // 2, width // 2, weights.w.shape[1]
 
     def forward(self, draws, x, prepared, y):
-        forward(x, self.epsilon, *prepared, y)
+        forward(x, self.epsilon, prepared, y)
 
-    def prepare_backward(self, shape, w, bias, gamma, beta):
-        return w, np.ascontiguousarray(w.T), bias, gamma
+    def prepare_backward(self, shape, weights):
+        w, bias, gamma, _ = weights
+        return BackwardWeights(w=w, back=np.ascontiguousarray(w.T), bias=bias, gamma=gamma)
 
     def backward(self, draws, dy, x, prepared, dx):
         w, _, bias, gamma = prepared
-        sums = [np.zeros_like(a) for a in (w, bias, gamma, gamma)]
-        backward(x, self.epsilon, *prepared, dy, dx, *sums)
+        sums = Weights(*map(np.zeros_like, (w, bias, gamma, gamma)))
+        backward(x, self.epsilon, prepared, dy, dx, sums)
         return sums
