@@ -4,6 +4,7 @@
 without and with one part. It prints the median and the range of the ratios of both times.
 """
 
+import functools
 import importlib
 import math
 import sys
@@ -29,12 +30,12 @@ def _without(block):
 @contextmanager
 def _recompiled(block, **functions):
     """The context in which the module of a block is imported anew, with other functions."""
-    uncached = patch.object(kernels, "compiled", compiled)
-    with patch.dict(sys.modules), patch.dict(vars(fast)), uncached:
-        for name in {kind.__module__ for kind in twin.BLOCKS} | {twin.__name__}:
-            del sys.modules[name]
+    names = {kind.__module__ for kind in twin.BLOCKS} | {twin.__name__}
+    before = {name: sys.modules.pop(name) for name in names}
+    with patch.dict(vars(fast)), patch.object(kernels, "compiled", compiled):
         vars(importlib.import_module(f"tinyconv.fast.{block}")).update(functions)
         yield
+    sys.modules.update(before)
 
 
 def _recomputing(*arguments):
@@ -103,17 +104,15 @@ def _timed(name):
 
 def main(parts: dict = PARTS, rounds: int = ROUNDS) -> None:
     """Time `parts`, and print a table."""
-    whole = {name: _timed(name) for _, names in parts.values() for name in names}
-    others = {}
+    whole = functools.cache(_timed)
+    print("| part | net | training | inference |\n|---|---|---|---|")
     for part, (context, names) in parts.items():
         with context:
-            others.update({(part, name): _timed(name) for name in names})
-    pairs = [(time_without, whole[name]) for (_, name), time_without in others.items()]
-    ratios = np.array([[one() / other() for one, other in pairs] for _ in range(rounds)])
-    print("| part | net | training | inference |\n|---|---|---|---|")
-    for (part, name), columns in zip(others, ratios.transpose(1, 2, 0), strict=True):
-        cells = (f"{np.median(c):.2f} ({c.min():.2f}-{c.max():.2f})" for c in columns)
-        print(f"| {part} | `{name}` |", " | ".join(cells), "|")
+            others = {name: _timed(name) for name in names}
+        for name, other in others.items():
+            ratios = np.array([other() / whole(name)() for _ in range(rounds)])
+            cells = (f"{np.median(c):.2f} ({c.min():.2f}-{c.max():.2f})" for c in ratios.T)
+            print(f"| {part} | `{name}` |", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":
