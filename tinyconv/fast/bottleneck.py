@@ -26,7 +26,6 @@ from tinyconv.fast.kernels import (
     normalize,
     normalize_gradient,
     place,
-    twice_cdf,
 )
 from tinyconv.fast.tiles import LANES, tile
 from tinyconv.graph import INPUT, part
@@ -192,7 +191,7 @@ def activate_gradient(weights, keep, seed, dropout, normal, inverse, active, wid
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
             bell = exp(F(-0.5) * g * g, F(0))
-            cdf = twice_cdf(g, bell) * keep[e]
+            cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
             active[p, e] = g * cdf
             d = (cdf + g * bell * F(0.7978845608028654) * keep[e]) * wide[p, e]
             dgamma[e] += d * normal[p, e]

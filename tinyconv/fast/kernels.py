@@ -96,20 +96,6 @@ def erf(x):
 
 
 @inlined
-def twice_cdf(x, bell):
-    """1 + erf(x / sqrt(2)) within 8e-7. `bell` must be exp(-x * x / 2).
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
-    """
-    t = F(1) / (F(1) + F(0.3275911 * 0.7071067811865476) * abs(x))
-    y = F(1.061405429)
-    for c in (F(-1.453152027), F(1.421413741), F(-0.284496736), F(0.254829592)):
-        y = y * t + c
-    y *= t * bell
-    return y if x < 0 else F(2) - y
-
-
-@inlined
 def tanh(x):
     """tanh(x) within a relative 4e-7 for x in -7.9..7.9, by Eigen's (MPL-2.0) rational function."""
     s = x * x
