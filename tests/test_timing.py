@@ -101,11 +101,11 @@ def test_a_comparison_is_of_the_better_batches_run_by_run():
 
 
 def test_ablation_prints_ratios_of_training_and_inference(capsys):
-    without_downscale, _ = ablation.PARTS["downscale"]
-    ablation.main({"downscale": (without_downscale, (NET,))}, rounds=2)
+    without_chain, _ = ablation.PARTS["chain"]
+    ablation.main({"chain": (without_chain, (NET,))}, rounds=2)
     row = capsys.readouterr().out.splitlines()[-1]
-    assert row.startswith(f"| downscale | `{NET}` |")
-    assert len(re.findall(r"\d\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", row)) == 2
+    assert row.startswith(f"| chain | `{NET}` |")
+    assert len(re.findall(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", row)) == 4
 
 
 def test_ablation_changes_functions_of_a_block_only_inside_the_context():

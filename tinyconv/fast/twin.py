@@ -8,13 +8,12 @@ from tinyconv.fast import proof
 from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
 from tinyconv.fast.chain import Chain
-from tinyconv.fast.downscale import Downscale
 from tinyconv.fast.gated import Gated
 from tinyconv.fast.grouped import Grouped
 from tinyconv.fast.norm import Norm
 from tinyconv.graph import Graph
 
-BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
+BLOCKS = (Bottleneck, Gated, Grouped, Norm)
 
 
 class Fused(keras.layers.Layer):

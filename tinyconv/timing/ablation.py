@@ -1,7 +1,8 @@
 """An ablation of the fast twin: the time that each of its parts saves, under TensorFlow on a CPU.
 
 `python -m tinyconv.timing.ablation` times a step of training and a batch of inference, in turn
-without and with one part. It prints the median and the range of the ratios of both times.
+without and with one part. It prints the median and the range of the ratios of both times, and of
+both CPU times.
 """
 
 import functools
@@ -66,7 +67,6 @@ ERF, TANH = inlined(lambda x: F(math.erf(x))), inlined(lambda x: F(math.tanh(x))
 TINY, HALF, TINIEST = "cifar10_tiny", "cifar10_tiny_half", "tiniest"
 PARTS = {  # a context without the part, and the nets
     "bottleneck": (_without("Bottleneck"), (TINY, HALF)),
-    "downscale": (_without("Downscale"), (TINY, HALF)),
     "gated block": (_without("Gated"), (TINIEST,)),
     "grouped downscale": (_without("Grouped"), (TINIEST,)),
     "layer norm": (_without("Norm"), (TINY, HALF, TINIEST)),
@@ -84,7 +84,7 @@ PARTS = {  # a context without the part, and the nets
 
 
 def _timed(name):
-    """A function that times a net: the seconds of training, and those of inference."""
+    """A function that times training and inference: the seconds and CPU seconds of each."""
     net, rng = registry.get(name), np.random.default_rng(0)
     model = importlib.import_module(twin.__name__).fused(create_model(name))
     model.compile(**compile_options(recipes.get(net.recipe), steps=1000, mixup=False))
@@ -92,11 +92,11 @@ def _timed(name):
     batch = images[:TRAINING_BATCH], rng.integers(net.num_classes, size=TRAINING_BATCH)
 
     def seconds():
-        times = [time.perf_counter()]
+        times = [(time.perf_counter(), time.process_time())]
         for step in (lambda: model.train_on_batch(*batch), lambda: model.predict_on_batch(images)):
             [step() for _ in range(STEPS)]
-            times.append(time.perf_counter())
-        return np.diff(times)
+            times.append((time.perf_counter(), time.process_time()))
+        return np.diff(times, axis=0).ravel()
 
     seconds()
     return seconds
@@ -105,7 +105,7 @@ def _timed(name):
 def main(parts: dict = PARTS, rounds: int = ROUNDS) -> None:
     """Time `parts`, and print a table."""
     whole = functools.cache(_timed)
-    print("| part | net | training | inference |\n|---|---|---|---|")
+    print("| part | net | training | CPU time | inference | CPU time |\n" + "|---" * 6 + "|")
     for part, (context, names) in parts.items():
         with context:
             others = {name: _timed(name) for name in names}
