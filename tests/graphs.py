@@ -78,8 +78,6 @@ def stock_steps(kind):
     x = image
     if kind == "bottleneck":
         x = cifar10_tiny.bottleneck(x, 32, 2, "a")
-    elif kind == "downscale":
-        x = cifar10_tiny.downscale(x, 16, "a")
     elif kind == "gated":
         x = tiniest.block(x, 32, "a")
     elif kind == "grouped":
@@ -97,7 +95,7 @@ def stock_steps(kind):
     return steps
 
 
-KINDS = ("bottleneck", "downscale", "gated", "grouped", "norm", "batchnorm")
+KINDS = ("bottleneck", "gated", "grouped", "norm", "batchnorm")
 SETTINGS = {
     "strides": [1, 2, 3],
     "padding": ["same", "valid", 0, 1, 2, ((0, 2), (1, 1))],

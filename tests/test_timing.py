@@ -1,5 +1,7 @@
+import importlib
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -8,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import run, start, wait_for
 
-from tinyconv import cli, create_model, registry, timing, weights
+from tinyconv import cli, create_model, fast, registry, timing, weights
 from tinyconv.errors import InputError
-from tinyconv.timing import peers, tables, torch_nets
+from tinyconv.timing import ablation, peers, tables, torch_nets
 
 NET = "cifar10_tiny_half"
 
@@ -99,6 +101,24 @@ def test_a_comparison_is_of_the_better_batches_run_by_run():
     lines = tables.comparison([ours, theirs]).splitlines()
     assert "2.50 (2.00-3.00)" in lines[-2] and "1.00 (1.00-1.00)" in lines[-2]
     assert "0.90 (0.80-1.00)" in lines[-1]
+
+
+def test_ablation_prints_ratios_of_training_and_inference(capsys):
+    without_chain, _ = ablation.PARTS["chain"]
+    ablation.main({"chain": (without_chain, (NET,))}, rounds=2)
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith(f"| chain | `{NET}` |")
+    assert len(re.findall(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", row)) == 4
+
+
+def test_ablation_changes_functions_of_a_block_only_inside_the_context():
+    before = fast.gated, fast.gated.exp
+    with ablation._recompiled("gated", exp=None):
+        inside = importlib.import_module("tinyconv.fast.gated")
+        assert inside.exp is None and fast.gated is inside is not before[0]
+        assert inside.Gated in importlib.import_module("tinyconv.fast.twin").BLOCKS
+    assert (fast.gated, fast.gated.exp) == before
+    assert sys.modules["tinyconv.fast.gated"] is before[0]
 
 
 def test_without_what_makes_the_original_it_says_so(monkeypatch):

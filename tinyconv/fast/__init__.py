@@ -4,13 +4,13 @@ A small net on a CPU spends most of its time on memory traffic between layers, o
 on depthwise and grouped convolutions, for which TensorFlow is slow. This package fuses the layers
 of a block:
 
-- A thread computes a whole block for one image, in loops that Numba compiles. All intermediate
-  activations stay in the cache of the thread's core. The backward pass computes them again.
-- A dropout mask takes one hashed bit per element.
-- A thread computes all blocks of a chain for a few images, so that the activations between the
+- Numba compiles one function for each kind of block. The function computes a block image by image,
+  so that the activations inside the block stay in the cache. The backward pass recomputes them.
+- A thread computes all blocks of a chain for a few images, so that the activations between two
   blocks stay in the cache.
-- A batch norm is computed by TensorFlow's fused operation.
+- A dropout mask is one bit of a hash per element.
+- TensorFlow's fused operation computes a batch norm.
 
-`twin.twin` makes a copy of a net with fused blocks. The copy shares the variables of the net, and
-the net itself is unchanged.
+`twin.twin` makes a copy of a net with fused blocks. The copy shares the variables of the net. The
+net itself is unchanged.
 """

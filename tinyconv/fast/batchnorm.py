@@ -1,4 +1,4 @@
-"""Batch norm by TensorFlow's fused operation, in place of a dozen operations of Keras."""
+"""Batch norm by one fused operation of TensorFlow. Keras uses a dozen operations."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tinyconv.graph import part
 
 
 class OneBatchNorm(keras.layers.Layer):
-    """A stock batch norm over the channels of images, with the variables of the stock layer."""
+    """Replaces a Keras batch norm over the channels of images, and uses its variables."""
 
     patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon")},)
 
@@ -41,7 +41,7 @@ class OneBatchNorm(keras.layers.Layer):
         )
         if train:
             pixels = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), gamma.dtype)
-            biased = unbiased * (1 - 1 / pixels)  # Keras takes the biased variance
+            biased = unbiased * (1 - 1 / pixels)  # Keras averages the biased variance
             keep = stock.momentum
             stock.moving_mean.assign(mean * keep + now * (1 - keep))
             stock.moving_variance.assign(variance * keep + biased * (1 - keep))

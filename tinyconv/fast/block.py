@@ -1,13 +1,27 @@
 """The base class of fused blocks. Each block has a module of its own."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from tinyconv.graph import Part, part
 
-Arrays = tuple[Any, ...]
+Arrays = tuple[Any, ...]  # a NamedTuple of arrays
+
+
+class Draws(NamedTuple):
+    """The random numbers of a block's dropout.
+
+    Args:
+        first: the index of the first image in its batch.
+        seed: the seed of the batch, a np.uint32.
+        active: whether dropout is active.
+    """
+
+    first: int
+    seed: Any
+    active: bool
 
 
 def dense(source: str) -> Part:
@@ -21,23 +35,23 @@ def layer_norm(source: str) -> Part:
 
 
 class Block:
-    """Layers of a net as one function of a few images (B, H, W, C) in float32, on one thread.
+    """Computes several layers of a net as one function, on one thread.
 
-    The argument `weights` of a method is arrays with the shapes of Keras, in the order of the
-    attribute `weights`. The argument `draws` is the index of the first image in its batch, the seed
-    of the dropout in this batch, and whether dropout is active.
+    The input is a few images of a batch, (B, H, W, C) in float32.
+
+    Every group of arrays is a NamedTuple. The argument `weights` of a method has the type of the
+    attribute `weights`, and the shapes of Keras.
 
     Args:
-        layers: the layers by role. They match `pattern`, and `fits` is true for them.
+        layers: the layers by role. They match `pattern`, and `fits` returns true for them.
 
     Attributes:
-        pattern: the layers by role, as for `tinyconv.graph`. The output of the block is that of the
-            last role.
-        weights: (role, name of the variable) of each weight.
+        pattern: a pattern for `tinyconv.graph`. The last role computes the output of the block.
+        weights: (role, name of the variable) of each weight, as a NamedTuple.
     """
 
     pattern: dict[str, Part]
-    weights: tuple[tuple[str, str], ...]
+    weights: Any
 
     def __init__(self, layers: dict):
         """Read the settings of the layers."""
@@ -50,24 +64,24 @@ class Block:
         """
         return True
 
-    def output_shape(self, shape: tuple[int, ...], *weights: np.ndarray) -> tuple[int, ...]:
-        """The shape of the output for images of `shape` (B, H, W, C)."""
+    def output_shape(self, shape: tuple[int, ...], weights: Any) -> tuple[int, ...]:
+        """The shape of the output. `shape` (B, H, W, C) is that of the input."""
         return shape
 
-    def prepare(self, shape: tuple[int, ...], *weights: np.ndarray) -> Arrays:
+    def prepare(self, shape: tuple[int, ...], weights: Any) -> Arrays:
         """Convert the weights for `forward`, once per batch of images of `shape` (B, H, W, C)."""
         return weights
 
-    def forward(self, draws: tuple, x: np.ndarray, prepared: Arrays, y: np.ndarray) -> None:
+    def forward(self, draws: Draws, x: np.ndarray, prepared: Arrays, y: np.ndarray) -> None:
         """Compute the output for the images `x`, and write it to `y`."""
         raise NotImplementedError
 
-    def prepare_backward(self, shape: tuple[int, ...], *weights: np.ndarray) -> Arrays:
+    def prepare_backward(self, shape: tuple[int, ...], weights: Any) -> Arrays:
         """Convert the weights for `backward`, once per batch of images of `shape` (B, H, W, C)."""
-        return self.prepare(shape, *weights)
+        return self.prepare(shape, weights)
 
     def backward(
-        self, draws: tuple, dy: np.ndarray, x: np.ndarray, prepared: Arrays, dx: np.ndarray
+        self, draws: Draws, dy: np.ndarray, x: np.ndarray, prepared: Arrays, dx: np.ndarray
     ) -> Arrays:
         """Write the gradient of the images to `dx`.
 
@@ -76,6 +90,6 @@ class Block:
         """
         raise NotImplementedError
 
-    def gradients(self, sums: Arrays, *weights: np.ndarray) -> Arrays:
+    def gradients(self, sums: Any, weights: Any) -> Arrays:
         """The gradients of the weights, from the sums over all images of the batch."""
         return sums

@@ -1,12 +1,14 @@
 """The fused bottleneck of `cifar10_tiny`, forward and backward.
 
-The block is x + scale * (Dropout(GELU(LayerNorm(DepthwiseConv3x3(x)))) @ w + bias). The widened
-activations take up to eight times the memory of the input. They never leave the cache, because the
-backward pass computes them again.
+The block is x + scale * (Dropout(GELU(LayerNorm(DepthwiseConv3x3(x)))) @ w + bias). The
+convolution widens C channels to M * C. The widened activations of a few rows stay in the cache. The
+backward pass recomputes them.
 
-Shapes: an image is (H, W, C). The widened activations have M * C channels, in the order (M, C). In
-Keras, their order is (C, M).
+Shapes: an image is (H, W, C). The order of the widened channels is (M, C) in this module, and
+(C, M) in Keras.
 """
+
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,7 +26,6 @@ from tinyconv.fast.kernels import (
     normalize,
     normalize_gradient,
     place,
-    twice_cdf,
 )
 from tinyconv.fast.tiles import LANES, tile
 from tinyconv.graph import INPUT, part
@@ -34,14 +35,55 @@ RATES = (0, 0.5)  # supported dropout rates
 TAPS = [(a, b) for a in range(3) for b in range(3)]
 
 
+class Weights(NamedTuple):
+    """The weights, or their gradients.
+
+    For `forward`, the channels are in the order (M, C): kernel (3, 3, M, C), bias (M, C), gamma and
+    beta (M * C,), w (M * C, C), wbias (C,) and scale (C,).
+    """
+
+    kernel: Any
+    bias: Any
+    gamma: Any
+    beta: Any
+    w: Any
+    wbias: Any
+    scale: Any
+
+
+class BackwardWeights(NamedTuple):
+    """The weights for `backward`. `scaled` is w * scale, transposed: (C, M * C)."""
+
+    kernel: Any
+    bias: Any
+    gamma: Any
+    beta: Any
+    scaled: Any
+
+
+class Sums(NamedTuple):
+    """What `backward` sums over all pixels, with the channels in the order (M, C).
+
+    The first four are gradients of weights. `products` is the product of the transposed activations
+    and dy. `dy` is the sum of dy. `Bottleneck.gradients` computes the other gradients from them.
+    """
+
+    kernel: Any
+    bias: Any
+    gamma: Any
+    beta: Any
+    products: Any
+    dy: Any
+
+
 def _convolution(pixels, shared):
-    """A tile of the convolution, with the strides (pixel,), (row, pixel), (row of taps, tap)."""
+    """A tile of the convolution. Strides: (pixel,), (row, pixel), (row of taps, tap)."""
     products = [(p, (a, b + p), (a, b)) for a, b in TAPS for p in range(pixels)]
     return tile([(p,) for p in range(pixels)], products, shared)
 
 
 def _gradient(pixels):
-    """A tile of the kernel's gradient: strides (row of taps, tap), (row, pixel), (pixel,)."""
+    """A tile of the kernel's gradient. Strides: (row of taps, tap), (row, pixel), (pixel,)."""
     places = [(t, (a, b + p), (p,)) for p in range(pixels) for t, (a, b) in enumerate(TAPS)]
     return tile(TAPS, places)
 
@@ -53,7 +95,7 @@ kernel_back, kernel_back_one = _gradient(PIXELS_A_TILE), _gradient(1)
 
 @compiled
 def convolve(padded, kernel, bias, first, wide):
-    """Write rows of the depthwise convolution, from row `first` on, to `wide` (rows, W, M, C)."""
+    """Write the depthwise convolution to `wide` (rows, W, M, C), starting at row `first`."""
     rows, width, multiplier, channels = wide.shape
     across, wider = padded.shape[1] * channels, multiplier * channels
     source, weights = padded.reshape(-1), kernel.reshape(-1)
@@ -103,7 +145,7 @@ def convolve_gradient_x(padded, kernel, dx):
 def convolve_gradient_kernel(x, wide, dkernel):
     """Add the gradient of the kernel to dkernel (3, 3, M, C).
 
-    `x` is the padded image, and `wide` the padded gradient of the convolution's output.
+    `x` is the padded image. `wide` is the padded gradient of the convolution's output.
     """
     height, width, channels = x.shape[0] - 2, x.shape[1] - 2, x.shape[2]
     wider = wide.shape[2] * channels
@@ -124,8 +166,9 @@ def convolve_gradient_kernel(x, wide, dkernel):
 
 
 @compiled
-def activate(normal, gamma, beta, keep, seed, dropout, active):
-    """Apply gamma, beta, exact GELU and dropout to rows of normalized values."""
+def activate(weights, keep, seed, dropout, normal, active):
+    """Write GELU and dropout of the rows `normal` to `active`, after gamma and beta."""
+    gamma, beta = weights.gamma, weights.beta
     for p in range(normal.shape[0]):
         if dropout:
             draw(keep, mix(U(seed + U(p))))
@@ -135,20 +178,20 @@ def activate(normal, gamma, beta, keep, seed, dropout, active):
 
 
 @compiled
-def activate_gradient(
-    normal, gamma, beta, keep, seed, dropout, inverse, active, wide, dgamma, dbeta, dbias
-):
+def activate_gradient(weights, keep, seed, dropout, normal, inverse, active, wide, sums):
     """Write the activations to `active`, and replace their gradient in `wide`.
 
     `wide` becomes the gradient of the convolution's output.
     """
+    gamma, beta = weights.gamma, weights.beta
+    dgamma, dbeta, dbias = sums.gamma, sums.beta, sums.bias
     for p in range(normal.shape[0]):
         if dropout:
             draw(keep, mix(U(seed + U(p))))
         for e in range(normal.shape[1]):
             g = normal[p, e] * gamma[e] + beta[e]
             bell = exp(F(-0.5) * g * g, F(0))
-            cdf = twice_cdf(g, bell) * keep[e]
+            cdf = (F(1) + erf(g * F(0.7071067811865476))) * keep[e]
             active[p, e] = g * cdf
             d = (cdf + g * bell * F(0.7978845608028654) * keep[e]) * wide[p, e]
             dgamma[e] += d * normal[p, e]
@@ -160,8 +203,9 @@ def activate_gradient(
 
 
 @compiled
-def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbias, scale, y):
-    """Write the output for x to y (B, H, W, C). `index` is that of the first image in its batch."""
+def forward(x, draws, epsilon, weights, y):
+    """Write the output for x to y (B, H, W, C)."""
+    kernel, bias, w = weights.kernel, weights.bias, weights.w
     height, width, channels = x.shape[1:]
     wide_channels = w.shape[0]
     step = max(1, PIXELS // width)
@@ -172,7 +216,7 @@ def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbia
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
         place(x[image], padded, 1)
-        drawn = mix(U(seed + mix(U(index + image))))
+        drawn = mix(U(draws.seed + mix(U(draws.first + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
             normal, active = normals[: rows * width], actives[: rows * width]
@@ -180,42 +224,21 @@ def forward(x, index, seed, dropout, epsilon, kernel, bias, gamma, beta, w, wbia
                 padded, kernel, bias, top, normal.reshape(rows, width, bias.shape[0], channels)
             )
             normalize(normal, inverse, epsilon)
-            activate(normal, gamma, beta, keep, mix(U(drawn + U(top))), dropout, active)
+            seed = mix(U(drawn + U(top)))
+            activate(weights, keep, seed, draws.active, normal=normal, active=active)
             source = x[image, top : top + rows].reshape(rows * width, channels)
             target = y[image, top : top + rows].reshape(rows * width, channels)
             np.dot(active, w, target)
             for p in range(rows * width):
                 for c in range(channels):
-                    target[p, c] = source[p, c] + scale[c] * (target[p, c] + wbias[c])
+                    dense = target[p, c] + weights.wbias[c]
+                    target[p, c] = source[p, c] + weights.scale[c] * dense
 
 
 @compiled
-def backward(
-    x,
-    index,
-    seed,
-    dropout,
-    epsilon,
-    kernel,
-    bias,
-    gamma,
-    beta,
-    scaled,
-    dy,
-    dx,
-    dkernel,
-    dbias,
-    dgamma,
-    dbeta,
-    products,
-    sums,
-):
-    """Write the gradient of x to dx, and add the gradients of the weights to the other arrays.
-
-    `scaled` is w * scale, transposed. `products` is the product of the transposed activations and
-    dy. `sums` is the sum of dy over all pixels. `Bottleneck.gradients` computes the gradients of w,
-    of its bias and of the scale from `products` and `sums`.
-    """
+def backward(x, draws, epsilon, weights, dy, dx, sums):
+    """Write the gradient of x to dx, and add to `sums`."""
+    kernel, bias, scaled, products = weights.kernel, weights.bias, weights.scaled, sums.products
     height, width, channels = x.shape[1:]
     multiplier, wide_channels = bias.shape[0], scaled.shape[1]
     step = max(1, PIXELS // width)
@@ -230,7 +253,7 @@ def backward(
     keep = np.full(wide_channels, F(0.5))
     for image in range(x.shape[0]):
         place(x[image], padded, 1)
-        drawn = mix(U(seed + mix(U(index + image))))
+        drawn = mix(U(draws.seed + mix(U(draws.first + image))))
         for top in range(0, height, step):
             rows = min(step, height - top)
             pixels = rows * width
@@ -239,27 +262,25 @@ def backward(
             normalize(normal, inverse, epsilon)
             gradient = dy[image, top : top + rows].reshape(pixels, channels)
             np.dot(gradient, scaled, wide)
+            seed = mix(U(drawn + U(top)))
             activate_gradient(
-                normal,
-                gamma,
-                beta,
+                weights,
                 keep,
-                mix(U(drawn + U(top))),
-                dropout,
-                inverse,
-                active,
-                wide,
-                dgamma,
-                dbeta,
-                dbias,
+                seed,
+                draws.active,
+                normal=normal,
+                inverse=inverse,
+                active=active,
+                wide=wide,
+                sums=sums,
             )
             np.dot(active.T, gradient, product)
             products += product
             for p in range(pixels):
                 for c in range(channels):
-                    sums[c] += gradient[p, c]
+                    sums.dy[c] += gradient[p, c]
             place(wide.reshape(rows, width, wide_channels), backs[top : top + rows + 2], 1)
-        convolve_gradient_kernel(padded, back, dkernel)
+        convolve_gradient_kernel(padded, back, sums.kernel)
         dx[image] = dy[image]
         convolve_gradient_x(back, kernel, dx[image])
 
@@ -283,14 +304,14 @@ class Bottleneck(Block):
     """The fused bottleneck."""
 
     pattern = PATTERN
-    weights = (
-        ("dwconv", "kernel"),
-        ("dwconv", "bias"),
-        ("norm", "gamma"),
-        ("norm", "beta"),
-        ("dense", "kernel"),
-        ("dense", "bias"),
-        ("scale", "kernel"),
+    weights = Weights(
+        kernel=("dwconv", "kernel"),
+        bias=("dwconv", "bias"),
+        gamma=("norm", "gamma"),
+        beta=("norm", "beta"),
+        w=("dense", "kernel"),
+        wbias=("dense", "bias"),
+        scale=("scale", "kernel"),
     )
 
     def __init__(self, layers):
@@ -305,55 +326,65 @@ class Bottleneck(Block):
             and layers["dropout"].rate in RATES
         )
 
-    @staticmethod
-    def _inner(kernel, bias, gamma, beta, w):
-        """The weights with their channels in the order (M, C)."""
-        channels, multiplier = kernel.shape[2:]
+    def prepare(self, shape, weights):
+        channels, multiplier = weights.kernel.shape[2:]
 
         def turn(vector):
             return np.ascontiguousarray(vector.reshape(channels, multiplier).T)
 
-        return (
-            np.ascontiguousarray(kernel.transpose(0, 1, 3, 2)),
-            turn(bias),
-            turn(gamma).reshape(-1),
-            turn(beta).reshape(-1),
-            w.reshape(channels, multiplier, -1).transpose(1, 0, 2).reshape(w.shape),
+        w = weights.w.reshape(channels, multiplier, -1).transpose(1, 0, 2)
+        return Weights(
+            kernel=np.ascontiguousarray(weights.kernel.transpose(0, 1, 3, 2)),
+            bias=turn(weights.bias),
+            gamma=turn(weights.gamma).reshape(-1),
+            beta=turn(weights.beta).reshape(-1),
+            w=w.reshape(weights.w.shape),
+            wbias=weights.wbias,
+            scale=weights.scale.reshape(-1),
         )
 
-    def prepare(self, shape, *weights):
-        *inner, wbias, scale = weights
-        return *self._inner(*inner), wbias, scale.reshape(-1)
-
     def forward(self, draws, x, prepared, y):
-        forward(x, *draws, self.epsilon, *prepared, y)
+        forward(x, draws, self.epsilon, prepared, y)
 
-    def prepare_backward(self, shape, kernel, bias, gamma, beta, w, wbias, scale):
-        *inner, w = self._inner(kernel, bias, gamma, beta, w)
-        return *inner, np.ascontiguousarray((w * scale.reshape(-1)).T)
+    def prepare_backward(self, shape, weights):
+        turned = self.prepare(shape, weights)
+        return BackwardWeights(
+            kernel=turned.kernel,
+            bias=turned.bias,
+            gamma=turned.gamma,
+            beta=turned.beta,
+            scaled=np.ascontiguousarray((turned.w * turned.scale).T),
+        )
 
     def backward(self, draws, dy, x, prepared, dx):
         kernel, bias, gamma, beta, scaled = prepared
-        sums = [np.zeros_like(a) for a in (kernel, bias.reshape(-1), gamma, beta)]
-        sums += [np.zeros(scaled.shape[::-1], F), np.zeros(len(scaled), F)]
-        backward(x, *draws, self.epsilon, *prepared, dy, dx, *sums)
+        sums = Sums(
+            kernel=np.zeros_like(kernel),
+            bias=np.zeros_like(bias.reshape(-1)),
+            gamma=np.zeros_like(gamma),
+            beta=np.zeros_like(beta),
+            products=np.zeros(scaled.shape[::-1], F),
+            dy=np.zeros(len(scaled), F),
+        )
+        backward(x, draws, self.epsilon, prepared, dy, dx, sums)
         return sums
 
-    def gradients(self, sums, kernel, bias, gamma, beta, w, wbias, scale):
-        dkernel, dbias, dgamma, dbeta, products, dy = sums
-        channels, multiplier = kernel.shape[2:]
+    def gradients(self, sums, weights):
+        channels, multiplier = weights.kernel.shape[2:]
 
         def turn(vector):
             return vector.reshape(multiplier, channels).T.reshape(-1)
 
-        products = products.reshape(multiplier, channels, -1).transpose(1, 0, 2).reshape(w.shape)
+        w, wbias, scale = weights.w, weights.wbias, weights.scale
+        products = sums.products.reshape(multiplier, channels, -1)
+        products = products.transpose(1, 0, 2).reshape(w.shape)
         factors = scale.reshape(-1)
-        return (
-            dkernel.transpose(0, 1, 3, 2),
-            turn(dbias),
-            turn(dgamma),
-            turn(dbeta),
-            products * factors,
-            dy * factors,
-            ((w * products).sum(axis=0) + wbias * dy).reshape(scale.shape),
+        return Weights(
+            kernel=sums.kernel.transpose(0, 1, 3, 2),
+            bias=turn(sums.bias),
+            gamma=turn(sums.gamma),
+            beta=turn(sums.beta),
+            w=products * factors,
+            wbias=sums.dy * factors,
+            scale=((w * products).sum(axis=0) + wbias * sums.dy).reshape(scale.shape),
         )

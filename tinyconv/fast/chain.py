@@ -1,8 +1,8 @@
 """A chain of fused blocks, as one differentiable TensorFlow operation on all cores.
 
 A thread computes all blocks for a few images. The activations between two blocks therefore stay in
-the cache, and the threads wait for each other only at the end. In training, these activations are
-kept for the backward pass.
+the cache. The threads wait for each other only at the end of the chain. In training, the forward
+pass keeps the inputs of all blocks for the backward pass.
 """
 
 import itertools
@@ -13,11 +13,11 @@ from functools import cache
 import numpy as np
 
 from tinyconv.devices import cores
-from tinyconv.fast.block import Block
+from tinyconv.fast.block import Block, Draws
 from tinyconv.fast.kernels import F
 
-IMAGES = 8  # per thread at a time; constant, so that sums do not depend on the number of cores
-KEPT = 2  # forward passes whose activations are kept for their backward pass
+IMAGES = 8  # per call of a block. A constant: sums must not depend on the number of cores
+KEPT = 2  # number of forward passes whose activations are kept
 
 
 @cache
@@ -25,7 +25,7 @@ def _pool() -> ThreadPoolExecutor:
     import scipy.linalg  # noqa: F401  loads the BLAS that Numba calls
     from threadpoolctl import threadpool_limits
 
-    threadpool_limits(1, user_api="blas")  # this pool is the only parallelism
+    threadpool_limits(1, user_api="blas")  # the pool already uses all cores
     return ThreadPoolExecutor(cores())
 
 
@@ -44,11 +44,12 @@ def _seed(state) -> np.uint32:
 class Chain:
     """A chain of blocks on images (B, H, W, C).
 
-    The methods take the images, the weights of all blocks, and a seed of two numbers for each.
+    The methods take the images, the weights of all blocks, and the seed of each block. A seed is
+    two numbers.
 
     Args:
-        blocks: the blocks, in their order.
-        dropout: in training, whether dropout is active in each block. Default: inference.
+        blocks: the blocks, from first to last.
+        dropout: for training, whether dropout is active in each block. None for inference.
     """
 
     def __init__(self, blocks: list[Block], dropout: list[bool] | None):
@@ -58,30 +59,36 @@ class Chain:
         self.numbers = itertools.count()
 
     def _passes(self, seeds, x, weights):
-        """The weights of each block, the shapes of all inputs and the output, and the draws.
+        """What a pass over the chain needs.
 
-        The draws are a function from a slice of images to the `draws` of each block.
+        Returns:
+            The weights of each block.
+            The shape of each block's input, and last the shape of the output.
+            A function that takes a slice of the batch and returns the `Draws` of each block.
         """
         weights = iter(weights)
-        own = [list(itertools.islice(weights, len(block.weights))) for block in self.blocks]
+        own = [
+            block.weights._make(itertools.islice(weights, len(block.weights)))
+            for block in self.blocks
+        ]
         shapes = [x.shape]
         for block, arrays in zip(self.blocks, own, strict=True):
-            shapes.append(block.output_shape(shapes[-1], *arrays))
+            shapes.append(block.output_shape(shapes[-1], arrays))
         seeds = [_seed(seed) for seed in seeds]
 
         def draws(images):
-            return [(images.start, *draw) for draw in zip(seeds, self.dropout, strict=True)]
+            return [Draws(images.start, *draw) for draw in zip(seeds, self.dropout, strict=True)]
 
         return own, shapes, draws
 
     def _activations(self, seeds, x, weights, keep):
-        """A function from a slice of images to a list of outputs: of all blocks, or of the last.
+        """A function that takes a slice of the batch and returns a list of outputs.
 
-        `keep` selects all blocks.
+        The list holds the output of each block if `keep` is true, and otherwise only the last one.
         """
         own, shapes, draws = self._passes(seeds, x, weights)
         prepared = [
-            block.prepare(shape, *arrays)
+            block.prepare(shape, arrays)
             for block, shape, arrays in zip(self.blocks, shapes, own, strict=False)
         ]
 
@@ -98,7 +105,7 @@ class Chain:
         return part
 
     def forward(self, seeds, x, *weights):
-        """Compute the output, and a number by which `backward` finds the kept activations."""
+        """Compute the output, and the number under which the activations are kept."""
         values = _split(self._activations(seeds, x, weights, keep=self.train), len(x))
         y, number = np.concatenate([own.pop() for own in values]), next(self.numbers)
         if self.train:
@@ -108,12 +115,15 @@ class Chain:
         return y, np.int64(number)
 
     def backward(self, number, seeds, dy, x, *weights):
-        """Compute the gradients of the images and of all weights."""
+        """Compute the gradients of the images and of all weights.
+
+        `number` is that of the forward pass. `dy` is the gradient of its output.
+        """
         own, shapes, draws = self._passes(seeds, x, weights)
         kept = self.kept.pop(int(number), None)
         anew = None if kept else self._activations(seeds, x, weights, keep=True)
         prepared = [
-            block.prepare_backward(shape, *arrays)
+            block.prepare_backward(shape, arrays)
             for block, shape, arrays in zip(self.blocks, shapes, own, strict=False)
         ]
         gradient = np.empty_like(x)
@@ -129,7 +139,7 @@ class Chain:
             return sums[::-1]
 
         gradients = [
-            block.gradients(tuple(map(sum, zip(*sums, strict=True))), *arrays)
+            block.gradients(sums[0]._make(map(sum, zip(*sums, strict=True))), arrays)
             for block, sums, arrays in zip(
                 self.blocks, zip(*_split(part, len(x)), strict=True), own, strict=True
             )

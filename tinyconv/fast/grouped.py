@@ -5,6 +5,8 @@ output channels. The padded image is stored as (H + 2, W + 2, I, G). The groups 
 so that a vector instruction computes all groups at once.
 """
 
+from typing import Any, NamedTuple
+
 import keras
 import numpy as np
 
@@ -14,6 +16,13 @@ from tinyconv.fast.tiles import LANES, tile
 from tinyconv.graph import part
 
 PIXELS_A_TILE = 4
+
+
+class Weights(NamedTuple):
+    """The weights, or their gradients. For the kernels, they are (4, 4, I, O, G) and (O, G)."""
+
+    kernel: Any
+    bias: Any
 
 
 @compiled
@@ -28,7 +37,7 @@ def place(image, padded):
 
 
 def _convolution(pixels):
-    """A tile of the convolution: strides (pixel,), (row, pixel), (row of taps, tap)."""
+    """A tile of the convolution. Strides: (pixel,), (row, pixel), (row of taps, tap)."""
     taps = [(a, b) for a in range(4) for b in range(4)]
     products = [(p, (a, b + 2 * p), (a, b)) for a, b in taps for p in range(pixels)]
     return tile([(p,) for p in range(pixels)], products)
@@ -38,16 +47,14 @@ several, one = _convolution(PIXELS_A_TILE), _convolution(1)
 
 
 @compiled
-def forward(x, kernel, bias, y):
-    """Write the output for x to y (B, H / 2, W / 2, G * O).
-
-    The kernel is (4, 4, I, O, G), and the bias is (O, G).
-    """
+def forward(x, weights, y):
+    """Write the output for x to y (B, H / 2, W / 2, G * O)."""
+    kernel, bias = weights.kernel, weights.bias
     inner, outer, groups = kernel.shape[2:]
     height, width = y.shape[1:3]
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
     totals = np.empty((width, outer, groups), F)
-    source, weights, out = padded.reshape(-1), kernel.reshape(-1), totals.reshape(-1)
+    source, factors, out = padded.reshape(-1), kernel.reshape(-1), totals.reshape(-1)
     pixel, tap, each = inner * groups, inner * outer * groups, outer * groups
     outs, sources, kernels = (each,), (padded.shape[1] * pixel, pixel), (4 * tap, tap)
     tiled = width - width % PIXELS_A_TILE
@@ -60,10 +67,10 @@ def forward(x, kernel, bias, y):
                     g, k = of % groups, i * outer + of
                     for w in range(0, tiled, PIXELS_A_TILE):
                         at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
-                        several(out, to, out, to, source, at, weights, k, outs, sources, kernels)
+                        several(out, to, out, to, source, at, factors, k, outs, sources, kernels)
                     for w in range(tiled, width):
                         at, to = 2 * (h * padded.shape[1] + w) * pixel + i + g, w * each + of
-                        one(out, to, out, to, source, at, weights, k, outs, sources, kernels)
+                        one(out, to, out, to, source, at, factors, k, outs, sources, kernels)
             for w in range(width):
                 for o in range(outer):
                     for g in range(groups):
@@ -71,7 +78,9 @@ def forward(x, kernel, bias, y):
 
 
 @compiled
-def backward(x, kernel, dy, dx, dkernel, dbias):
+def backward(x, kernel, dy, dx, sums):
+    """Write the gradient of x to dx, and add the gradients of the weights to `sums`."""
+    dkernel, dbias = sums.kernel, sums.bias
     inner, outer, groups = kernel.shape[2:]
     padded = np.zeros((x.shape[1] + 2, x.shape[2] + 2, inner, groups), F)
     back = np.empty_like(padded)
@@ -118,7 +127,7 @@ class Grouped(Block):
     """The fused downscale of `tiniest`: zero padding by one pixel, and the convolution."""
 
     pattern = PATTERN
-    weights = (("conv", "kernel"), ("conv", "bias"))
+    weights = Weights(kernel=("conv", "kernel"), bias=("conv", "bias"))
 
     def __init__(self, layers):
         self.groups = layers["conv"].groups
@@ -127,27 +136,29 @@ class Grouped(Block):
     def fits(layers, shape):
         return layers["conv"].groups % LANES == 0
 
-    def output_shape(self, shape, kernel, bias):
+    def output_shape(self, shape, weights):
         batch, height, width, _ = shape
-        return batch, height // 2, width // 2, len(bias)
+        return batch, height // 2, width // 2, len(weights.bias)
 
-    def prepare(self, shape, kernel, bias):
+    def prepare(self, shape, weights):
         """The kernel (4, 4, I, G * O) as (4, 4, I, O, G), and the bias (G * O,) as (O, G)."""
+        kernel, bias = weights
         groups = kernel.reshape(*kernel.shape[:3], self.groups, -1)
-        return (
-            np.ascontiguousarray(groups.swapaxes(-1, -2)),
-            np.ascontiguousarray(bias.reshape(self.groups, -1).T),
+        return Weights(
+            kernel=np.ascontiguousarray(groups.swapaxes(-1, -2)),
+            bias=np.ascontiguousarray(bias.reshape(self.groups, -1).T),
         )
 
     def forward(self, draws, x, prepared, y):
-        forward(x, *prepared, y)
+        forward(x, prepared, y)
 
     def backward(self, draws, dy, x, prepared, dx):
-        kernel, bias = prepared
-        sums = np.zeros_like(kernel), np.zeros_like(bias)
-        backward(x, kernel, dy, dx, *sums)
+        sums = Weights(*map(np.zeros_like, prepared))
+        backward(x, prepared.kernel, dy, dx, sums)
         return sums
 
-    def gradients(self, sums, kernel, bias):
-        dkernel, dbias = sums
-        return dkernel.swapaxes(-1, -2).reshape(kernel.shape), dbias.T.reshape(-1)
+    def gradients(self, sums, weights):
+        return Weights(
+            kernel=sums.kernel.swapaxes(-1, -2).reshape(weights.kernel.shape),
+            bias=sums.bias.T.reshape(-1),
+        )

@@ -1,6 +1,6 @@
-"""Functions of all fused blocks, compiled by Numba: mathematics, layer norm and dropout.
+"""Functions that several blocks use, compiled by Numba: mathematics, layer norm and dropout.
 
-They work on rows (pixels, channels) of float32 in C order.
+Arrays are in float32 and in C order. Rows are (pixels, channels).
 """
 
 import zlib
@@ -28,10 +28,10 @@ SHARED = f"_{zlib.crc32(b''.join(SOURCES)):08x}"
 def compiled(function):
     """Compile a function on its first call, with a cache on disk if a folder is writable.
 
-    Numba's cache is valid until the file of the function changes. A function also depends on
-    `kernels.py` and `tiles.py`, and their checksum is therefore a part of its name. Calls between
-    compiled functions are inlined. Without inlining, a new function could call an old build from
-    the cache, with other rounding.
+    Numba compiles a cached function again when the file of the function changes. A function also
+    depends on `kernels.py` and `tiles.py`. Their checksum is therefore a part of its name. Calls
+    between compiled functions are inlined. Otherwise, a newly compiled function could call a cached
+    function that rounds differently.
     """
     function.__qualname__ += SHARED
     try:
@@ -40,7 +40,7 @@ def compiled(function):
         return njit(**OPTIONS)(function)
 
 
-PIXELS = 256  # per matrix product: few enough for the cache, enough for a fast product
+PIXELS = 256  # per matrix product: the factors fit into the cache, and the product is fast
 
 
 @intrinsic
@@ -59,7 +59,7 @@ def clip(x, low, high):
 
 @inlined
 def exp(x, highest):
-    """exp(x), with a relative error below 4e-6. x is clipped to -80..`highest`, at most 80."""
+    """exp(x) within a relative 4e-6. x is clipped to -80..`highest`, which is at most 80."""
     turns = clip(x, F(-80), highest) * F(1.4426950408889634)  # the exponent to base 2
     whole = np.floor(turns + F(0.5))
     r = (turns - whole) * F(0.6931471805599453)
@@ -71,7 +71,7 @@ def exp(x, highest):
 
 @inlined
 def erf(x):
-    """The error function within 5e-7, by the rational approximation of Eigen (MPL-2.0)."""
+    """The error function within 5e-7, by Eigen's (MPL-2.0) rational function."""
     x = clip(x, F(-4), F(4))
     s = x * x
     p = F(-2.72614225801306e-10)
@@ -96,22 +96,8 @@ def erf(x):
 
 
 @inlined
-def twice_cdf(x, bell):
-    """1 + erf(x / sqrt(2)) within 8e-7. `bell` must be exp(-x * x / 2).
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
-    """
-    t = F(1) / (F(1) + F(0.3275911 * 0.7071067811865476) * abs(x))
-    y = F(1.061405429)
-    for c in (F(-1.453152027), F(1.421413741), F(-0.284496736), F(0.254829592)):
-        y = y * t + c
-    y *= t * bell
-    return y if x < 0 else F(2) - y
-
-
-@inlined
 def tanh(x):
-    """tanh(x) for x in -7.9..7.9 with a relative error below 4e-7, by Eigen's (MPL-2.0) formula."""
+    """tanh(x) within a relative 4e-7 for x in -7.9..7.9, by Eigen's (MPL-2.0) rational function."""
     s = x * x
     p = F(-2.76076847742355e-16)
     for c in (
@@ -139,7 +125,7 @@ def mix(h):
 
 @compiled
 def draw(keep, seed):
-    """Fill `keep` with 0 and 1 at equal probability, by one hashed bit per element."""
+    """Fill `keep` with 0 or 1 at equal probability. A number is one bit of a hash."""
     for i in range(keep.shape[0]):
         h = U(U(seed + U(i)) * U(0x9E3779B1))
         h = U((h ^ (h >> U(15))) * U(0x85EBCA6B))
@@ -148,7 +134,7 @@ def draw(keep, seed):
 
 @compiled
 def place(image, padded, border):
-    """Copy an image (H, W, C) to `padded`, inside a border of `border` pixels."""
+    """Copy an image (H, W, C) into `padded`, inside a border of `border` pixels."""
     for h in range(image.shape[0]):
         row = image[h].reshape(-1)
         target = padded[h + border].reshape(-1)[border * image.shape[2] :]

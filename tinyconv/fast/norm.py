@@ -1,5 +1,7 @@
 """The fused layer norm over the channels, forward and backward, in one pass over each pixel."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from tinyconv.fast.block import Block, layer_norm
@@ -7,19 +9,24 @@ from tinyconv.fast.kernels import F, compiled, normalize, normalize_gradient
 from tinyconv.graph import INPUT
 
 
+class Weights(NamedTuple):
+    gamma: Any
+    beta: Any
+
+
 @compiled
-def forward(rows, epsilon, gamma, beta, y):
+def forward(rows, epsilon, weights, y):
     inverse = np.empty(1, F)
     for p in range(rows.shape[0]):
         for c in range(rows.shape[1]):
             y[p, c] = rows[p, c]
         normalize(y[p : p + 1], inverse, epsilon)
         for c in range(rows.shape[1]):
-            y[p, c] = y[p, c] * gamma[c] + beta[c]
+            y[p, c] = y[p, c] * weights.gamma[c] + weights.beta[c]
 
 
 @compiled
-def backward(rows, epsilon, gamma, dy, dx, dgamma, dbeta):
+def backward(rows, epsilon, weights, dy, dx, sums):
     inverse = np.empty(1, F)
     normal = np.empty((1, rows.shape[1]), F)
     for p in range(rows.shape[0]):
@@ -27,9 +34,9 @@ def backward(rows, epsilon, gamma, dy, dx, dgamma, dbeta):
             normal[0, c] = rows[p, c]
         normalize(normal, inverse, epsilon)
         for c in range(rows.shape[1]):
-            dgamma[c] += dy[p, c] * normal[0, c]
-            dbeta[c] += dy[p, c]
-            dx[p, c] = dy[p, c] * gamma[c]
+            sums.gamma[c] += dy[p, c] * normal[0, c]
+            sums.beta[c] += dy[p, c]
+            dx[p, c] = dy[p, c] * weights.gamma[c]
         normalize_gradient(dx[p], normal[0], inverse[0])
 
 
@@ -40,24 +47,21 @@ class Norm(Block):
     """The fused layer norm of images."""
 
     pattern = PATTERN
-    weights = (("norm", "gamma"), ("norm", "beta"))
+    weights = Weights(gamma=("norm", "gamma"), beta=("norm", "beta"))
 
     def __init__(self, layers):
         self.epsilon = F(layers["norm"].epsilon)
 
     @staticmethod
     def fits(layers, shape):
-        return shape[-1] > 1  # a norm of one channel is rounding noise
+        return shape[-1] > 1  # the norm of a single channel is zero except for rounding
 
     def forward(self, draws, x, prepared, y):
         rows, out = (a.reshape(-1, a.shape[-1]) for a in (x, y))
-        forward(rows, self.epsilon, *prepared, out)
-
-    def prepare_backward(self, shape, gamma, beta):
-        return (gamma,)
+        forward(rows, self.epsilon, prepared, out)
 
     def backward(self, draws, dy, x, prepared, dx):
-        sums = [np.zeros_like(prepared[0]) for _ in ("gamma", "beta")]
+        sums = Weights(*map(np.zeros_like, prepared))
         rows, back, out = (a.reshape(-1, a.shape[-1]) for a in (x, dy, dx))
-        backward(rows, self.epsilon, *prepared, back, out, *sums)
+        backward(rows, self.epsilon, prepared, back, out, sums)
         return sums

@@ -1,7 +1,7 @@
-"""A check that the fused twin of a net computes the same function, with noise as images.
+"""A check that the fused twin of a net computes the same function. The images are noise.
 
-Noise is added to every weight for the check, because a new net would hide errors: its layer scales
-are 1e-6, and its offsets are zero. The check runs in a `StatelessScope` and changes no variable.
+The check adds noise to every weight, because a new net would hide errors. The layer scales of a new
+net are 1e-6, and its biases are zero. The check runs in a `StatelessScope` and changes no variable.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ SIZE = 32  # height and width of an image if the net accepts any
 SHAKE = 0.1  # standard deviation of the noise that is added to weights
 ANSWERS = 1e-3  # allowed difference of logits, as a share of the largest logit
 STATES = 1e-2  # allowed difference of moving statistics after training, as a share of their norm
-# Gradients are compared by their norms. Rounding can switch a ReLU of a number close to zero, which
-# changes single elements of a gradient, but hardly its norm.
+# Gradients are compared by their norms. Where the input of a ReLU is close to zero, rounding can
+# change its sign. That changes single elements of a gradient, but hardly the norm.
 GRADIENTS = 0.05  # allowed difference of a weight's gradient, as a share of its norm
 ROUNDING = 1e-4  # ignored difference of gradients, as a share of the norm of the largest gradient
 
@@ -39,8 +39,8 @@ def fault(net: keras.Model, twin: keras.Model, training: bool = True) -> str | N
         training: whether to check the outputs, moving statistics and gradients of training too.
 
     Returns:
-        None if the twin computes the same function. Otherwise the predicate of a sentence about it,
-        such as "differs in its gradients in training".
+        None if the twin computes the same function. Otherwise the end of the sentence "The twin
+        ...", such as "differs in its gradients in training".
     """
     try:
         key = (json.dumps(net.get_config()), training)
@@ -107,7 +107,7 @@ def _shaken(net: keras.Model, rng: np.random.Generator) -> Values:
 
 @contextlib.contextmanager
 def _without_dropout(net: keras.Model) -> Iterator[None]:
-    """The context without dropout, because the twin draws other masks than the net."""
+    """The context without dropout. The twin would draw other dropout masks than the net."""
     layers = [layer for layer in net.layers if type(layer) is keras.layers.Dropout]
     rates = [layer.rate for layer in layers]
     try:
@@ -132,7 +132,7 @@ def _answer(net: keras.Model, model: keras.Model, values: Values, images: np.nda
 
 def _learn(net: keras.Model, model: keras.Model, values: Values, images: np.ndarray) -> tuple:
     """The outputs in training mode, the moving statistics after it, and the gradients."""
-    if keras.backend.backend() == "jax":  # JAX' gradients of the net would take minutes
+    if keras.backend.backend() == "jax":  # gradients of the net would take minutes under JAX
         answers, scope = _call(model, values, images, training=True)
         gradients: list = []
     else:

@@ -1,8 +1,8 @@
 """Depthwise and grouped convolutions as sums of shifted images, for JAX on a CPU.
 
-XLA computes the gradient of such a convolution on a CPU hundreds of times slower than the number of
-operations requires. This module computes both directions as one multiply-add of whole images for
-each tap of the kernel.
+On a CPU, XLA computes the gradient of such a convolution hundreds of times slower than the number
+of operations requires. In this module, the forward and the backward pass are one multiply-add of
+whole images for each tap of the kernel.
 
 Shapes: a kernel (K, K, I, O, G) maps an image (B, H, W, I, G) to (B, H', W', O, G), for G groups of
 I input channels and O output channels. The groups are the last axis, so that a vector instruction
@@ -23,7 +23,7 @@ def _places(kernel):
 
 
 def _shift(x, place, size, strides, dilation):
-    """The pixels of `x` that a tap of the kernel is multiplied with, (B, H', W', I, G)."""
+    """The pixels of `x` by which one tap of the kernel is multiplied, (B, H', W', I, G)."""
     starts = [at * step for at, step in zip(place, dilation, strict=True)]
     rows, columns = (
         slice(start, start + (count - 1) * stride + 1, stride)
@@ -74,7 +74,7 @@ def _backward(strides, dilation, pads, kept, dy):
     size = dy.shape[1:3]
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0), (0, 0)))
 
-    def add(total, image):  # one image at a time, so that it stays in the cache
+    def add(total, image):  # one image at a time: an image fits into the cache
         x, dy = image
         products = (
             _shift(x[None], place, size, strides, dilation)[0, ..., :, None, :]
@@ -85,7 +85,7 @@ def _backward(strides, dilation, pads, kept, dy):
 
     start = jnp.zeros((kernel.shape[0] * kernel.shape[1], *kernel.shape[2:]))
     dkernel = jax.lax.scan(add, start, (padded, dy))[0].reshape(kernel.shape)
-    # The gradient of x is a convolution of dy, with zeros between the pixels for the strides.
+    # The gradient of x is a convolution of dy. A stride puts zeros between the pixels of dy.
     around = []
     for axis in (0, 1):
         before = (kernel.shape[axis] - 1) * dilation[axis] - pads[axis][0]
@@ -118,10 +118,7 @@ FREE = "kernel_size strides padding dilation_rate use_bias activation dtype"
 
 
 class Shifted(keras.layers.Layer):
-    """A stock depthwise or grouped convolution, computed by `convolve`.
-
-    The variables are those of the stock layer.
-    """
+    """Replaces a Keras depthwise or grouped convolution by `convolve`, and uses its variables."""
 
     patterns = (
         {

@@ -1,7 +1,8 @@
 """Tiles: sums of products of vectors in registers, generated for Numba.
 
-Numba's own code for a convolution keeps a sum in memory, or loads both factors of every product. A
-tile keeps several sums in registers and loads their common factors once. It is twice as fast.
+Numba's own code for a convolution keeps the sums in memory, or loads both factors of every product.
+A tile keeps several sums in registers, and loads a factor of several sums once. A convolution of
+tiles is twice as fast.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from numba.extending import intrinsic
 
 LANES = 16  # numbers per vector; LLVM splits a vector if the registers are shorter
 
-Place = tuple[int, ...]  # a position, in units of strides that the caller of the tile gives
+Place = tuple[int, ...]  # a position in an array, as a multiple of each stride
 
 
 def tile(sums: list[Place], products: list[tuple[int, Place, Place]], shared: bool = False) -> Any:
@@ -21,15 +22,15 @@ def tile(sums: list[Place], products: list[tuple[int, Place, Place]], shared: bo
 
     The function takes (out, at, initial, at, source, at, kernel, at, out_strides, source_strides,
     kernel_strides). `out`, `initial`, `source` and `kernel` are flat, contiguous arrays of float32.
-    Numba raises a TypingError for other arrays. Each `at` is the index of the element from which
-    the places in the array before it are counted. The strides are tuples.
+    Numba raises a TypingError for other arrays. Each `at` is an index into the array before it. A
+    place is relative to this index. The strides are tuples.
 
     Args:
         sums: the place in `out` of each sum.
         products: for each product, the index of its sum, the place of the first factor in `source`,
             and the place of the second factor in `kernel`.
-        shared: whether all sums start with the same vector of `initial`. Otherwise each sum starts
-            with the vector at its own place, with the strides of `out`.
+        shared: whether all sums start from the same vector of `initial`. Otherwise each sum starts
+            from the vector at its own place in `initial`, with the strides of `out`.
 
     Returns:
         The function.
@@ -65,7 +66,7 @@ def tile(sums: list[Place], products: list[tuple[int, Place, Place]], shared: bo
             index = context.get_value_type(integer)
 
             def place(array: int, strides: int) -> Any:
-                """A function from a place in the argument number `array` to a pointer."""
+                """A function that takes a place in argument `array` and returns a pointer."""
                 kind, value, start = signature.args[array], arguments[array], arguments[array + 1]
                 data = context.make_array(kind)(context, builder, value).data
 

@@ -1,4 +1,4 @@
-"""The fused twin of a net: a model with the same variables and with chains of fused blocks."""
+"""The fused twin of a net: a model with fused blocks, which shares the variables of the net."""
 
 from typing import Any
 
@@ -8,17 +8,16 @@ from tinyconv.fast import proof
 from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
 from tinyconv.fast.chain import Chain
-from tinyconv.fast.downscale import Downscale
 from tinyconv.fast.gated import Gated
 from tinyconv.fast.grouped import Grouped
 from tinyconv.fast.norm import Norm
 from tinyconv.graph import Graph
 
-BLOCKS = (Bottleneck, Downscale, Gated, Grouped, Norm)
+BLOCKS = (Bottleneck, Gated, Grouped, Norm)
 
 
 class Fused(keras.layers.Layer):
-    """A chain of fused blocks. The variables are those of the stock layers.
+    """A chain of fused blocks, as a Keras layer. It uses the variables of the layers it replaces.
 
     Args:
         parts: (block, match) of each block of the chain.
@@ -62,7 +61,7 @@ def _has_weights(operation: Any) -> bool:
 def _chains(graph: Graph) -> list[list[tuple]]:
     """The chains of a graph, as (block, match) of each block.
 
-    In a chain, only the next block takes the output of a block.
+    The output of a block within a chain is an input of the next block only.
     """
     found: dict[Any, tuple] = {}
     taken: set[Any] = set()
@@ -88,8 +87,8 @@ def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
     """The layers that replace parts of a model.
 
     Returns:
-        A dict from the history of a tensor to the layer that computes the tensor in the twin, and
-        the input of this layer.
+        A dict. A key is the Keras history of a tensor of the model. Its value is the layer that
+        computes this tensor in the twin, and the input of the layer.
     """
     if keras.backend.backend() == "jax":
         from tinyconv.fast.shifted import Shifted
@@ -103,7 +102,7 @@ def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
 
 
 def _singles(graph: Graph, kind: Any) -> dict[Any, tuple[Any, Any]]:
-    """As `_replaced`, for single layers that a layer of type `kind` replaces."""
+    """The part of `_replaced` for single layers. A layer of type `kind` replaces each."""
     replaced = {}
     for match in (match for pattern in kind.patterns for match in graph.find(pattern)):
         (layer,) = match.layers.values()
@@ -157,9 +156,9 @@ def twin(model: keras.Model, training: bool = True) -> keras.Model:
             backward pass is compiled.
 
     Returns:
-        A functional model that shares every variable with `model` and has the same outputs within
-        1e-5. It is `model` itself if no layer can be replaced or `model` has several inputs or
-        outputs. It is also `model` itself if the check fails, which is printed.
+        A functional model that shares every variable with `model`. Its outputs are the same within
+        1e-5. The function returns `model` itself if no layer can be replaced, or if `model` has
+        several inputs or outputs. If the check fails, the function prints why and returns `model`.
     """
     fast = fused(model)
     fault = proof.fault(model, fast, training) if fast is not model else None
