@@ -354,9 +354,19 @@ def test_published_weights_are_fine_tuned(server, npz, tmp_path, capsys):
 
 def test_unknown_names_are_refused_before_any_download(server):
     for call in (create_model, trained.open_model):
-        with pytest.raises(InputError, match=r"Unknown weights 'tiniest\.sci': did you mean"):
-            call("tiniest.sci")
+        with pytest.raises(InputError, match=r"Unknown weights 'tiniest\.sci_c10': did you mean"):
+            call("tiniest.sci_c10")
     assert server.seen == []
+
+
+def test_a_file_named_like_a_net_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights.save_torch(create_model("resnet20"), "resnet20.safetensors")
+    cli.main(["convert", "resnet20", "resnet20.safetensors", "resnet20.keras"])
+    cli.main(["convert", "resnet20", "resnet20.keras", "resnet20.back.safetensors"])
+    assert trained.open_model("resnet20.keras").file == Path("resnet20.keras")
+    for name in ("tiniest.pt", "tiniest.pth.tar", "tiniest.keras", "tiniest", "x/tiniest.scio_c10"):
+        assert not registry.is_pretrained(name)
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="TINYCONV_TINIEST does not name tiniest.pt")

@@ -68,8 +68,12 @@ def default_weights(name: str) -> Weights:
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether `name` is the name of weights, NET.TAG. It need not have these weights."""
-    return "." in name and name.partition(".")[0] in NETS and not name.endswith(".keras")
+    """Whether `name` is NET.TAG: the name of weights, or a misspelled one.
+
+    A tag has an underscore, and the ending of a file, as in `tiniest.pt`, has none.
+    """
+    net, _, tag = name.partition(".")
+    return name in _weights() or (net in NETS and "_" in tag and "/" not in tag)
 
 
 def _weights() -> dict[str, Weights | None]:
