@@ -365,7 +365,13 @@ def test_a_file_named_like_a_net_is_a_file(tmp_path, monkeypatch):
     cli.main(["convert", "resnet20", "resnet20.safetensors", "resnet20.keras"])
     cli.main(["convert", "resnet20", "resnet20.keras", "resnet20.back.safetensors"])
     assert trained.open_model("resnet20.keras").file == Path("resnet20.keras")
-    for name in ("tiniest.pt", "tiniest.pth.tar", "tiniest.keras", "tiniest", "x/tiniest.scio_c10"):
+    for name in (
+        "tiniest.pt",
+        "tiniest.pth.tar",
+        "tiniest.my_own.pt",
+        "tiniest",
+        "x/tiniest.scio_c10",
+    ):
         assert not registry.is_pretrained(name)
 
 

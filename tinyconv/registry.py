@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from pathlib import Path
 
 from tinyconv.errors import InputError, unknown
 from tinyconv.facts import Net, Weights
@@ -70,10 +71,12 @@ def default_weights(name: str) -> Weights:
 def is_pretrained(name: str) -> bool:
     """Whether `name` is NET.TAG: the name of weights, or a misspelled one.
 
-    A tag has an underscore, and the ending of a file, as in `tiniest.pt`, has none.
+    A tag has an underscore and no point. The ending of a file, as in `tiniest.pt`, has no
+    underscore.
     """
     net, _, tag = name.partition(".")
-    return name in _weights() or (net in NETS and "_" in tag and "/" not in tag)
+    misspelled = net in NETS and "_" in tag and "." not in tag and not Path(name).exists()
+    return name in _weights() or misspelled
 
 
 def _weights() -> dict[str, Weights | None]:
