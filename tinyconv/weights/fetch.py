@@ -47,7 +47,8 @@ def weights(net: str, published: Weights) -> Path:
     Raises:
         InputError: as for `fetch`.
     """
-    return fetch(f"{net}.{published.tag}", published.url, published.digest)
+    alternative = ", or convert one of your own: create_model(NET, pretrained=FILE)"
+    return fetch(f"{net}.{published.tag}", published.url, published.digest, alternative)
 
 
 def is_cached(net: str, published: Weights) -> bool:
@@ -55,27 +56,26 @@ def is_cached(net: str, published: Weights) -> bool:
     return find(f"{net}.{published.tag}", published.url, published.digest) is not None
 
 
-def find(name: str, url: str, digest: str | None, folder: Path | None = None) -> Path | None:
+def find(name: str, url: str, digest: str | None) -> Path | None:
     """Find a file in the cache.
 
     Args:
         name: the name of the file without its ending and its digest.
         url: its address.
         digest: as for `fetch`.
-        folder: as for `fetch`.
 
     Returns:
         The path of the file if it is there, and if its content has the digest in its name.
     """
     known = digest.partition(":")[2] if digest else "?" * 64
-    for path in sorted((folder or cache()).glob(f"{name}-{known}{_ending(url)}")):
+    for path in sorted(cache().glob(f"{name}-{known}{_ending(url)}")):
         algorithm = digest.partition(":")[0] if digest else "sha256"
         if _matches(path, algorithm, path.name.removesuffix(_ending(url)).rpartition("-")[2]):
             return path
     return None
 
 
-def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -> Path:
+def fetch(name: str, url: str, digest: str | None, alternative: str = "") -> Path:
     """Find a file in the cache, or download it.
 
     The environment variables `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` have the meaning that
@@ -87,7 +87,7 @@ def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -
         url: its address. A `.zip` holds the file.
         digest: the algorithm and the digest, or its beginning, as in "sha256:4118986f". None: the
             server must state the sha256.
-        folder: the folder of the cache. Default: `cache()`.
+        alternative: the end of the error message, on what to do without the download.
 
     Returns:
         The path of the file, whose content has the digest.
@@ -95,9 +95,9 @@ def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -
     Raises:
         InputError: the file cannot be downloaded or written, or has another digest.
     """
-    if found := find(name, url, digest, folder):
+    if found := find(name, url, digest):
         return found
-    folder = folder or cache()
+    folder = cache()
     target = folder / f"{name}-{digest.partition(':')[2] if digest else 'SHA256'}{_ending(url)}"
     address = _address(url)
     try:
@@ -123,8 +123,7 @@ def fetch(name: str, url: str, digest: str | None, folder: Path | None = None) -
     except (OSError, HTTPException, zipfile.BadZipFile, _RefusedError, ValueError) as error:
         reason = " ".join(_reason(error).split())
         raise InputError(
-            f"{address} cannot be fetched ({reason}); put the file at {target}, or convert one of "
-            "your own: create_model(NET, pretrained=FILE)."
+            f"{address} cannot be fetched ({reason}); put the file at {target}{alternative}."
         ) from error
     return target
 
