@@ -108,7 +108,9 @@ def test_more_images_than_a_batch_stay_in_order(tmp_path):
 def test_files_are_read_as_answers_are_asked_for(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(
-        prediction.data, "read_image", lambda file, size: read.append(file) or np.zeros((*size, 3))
+        prediction.data,
+        "read_image",
+        lambda file, size, crop: read.append(file) or np.zeros((*size, 3)),
     )
     files = [tmp_path / str(i) for i in range(3 * prediction.BATCH)]
     for file in files:
