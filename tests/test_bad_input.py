@@ -289,11 +289,11 @@ REFUSED = {
     "list what is not": (tool("list", "tinyest*"), "Unknown net 'tinyest*'"),
     "predict by an unknown net": (
         tool("predict", "tinyest", "x.png"),
-        "tinyest is neither a .keras file nor a net that ships trained (",
+        "tinyest is neither a .keras file nor a trained model that has a name; tinyconv list",
     ),
-    "predict by an untrained net": (
-        tool("predict", "test_vit", "x.png"),
-        "No weights ship for test_vit",
+    "predict by weights that no one publishes": (
+        tool("predict", "test_vit.r160_in21k", "x.png"),
+        "Unknown weights 'test_vit.r160_in21k': did you mean 'test_vit.r160_in1k'?",
     ),
     "export to nowhere": (tool("export", "NET", "--to", "onxn"), "did you mean 'onnx'?"),
     "export no net": (

@@ -215,7 +215,7 @@ def test_list_models_takes_a_pattern():
         ({"name": "cifar10_tiny", "input_shape": (3, 32, 32)}, "it must be (height, width, 3)"),
         ({"name": "test_convnext", "input_shape": (31, 64, 3)}, "must be 32 or more"),
         ({"name": "test_vit", "input_shape": (48, 40, 3)}, "must be multiples of 16"),
-        ({"name": "test_vit", "pretrained": True}, "No weights ship for test_vit (those of"),
+        ({"name": "test_vit.r160_in21k", "pretrained": True}, "did you mean 'test_vit.r160_in1k'"),
         ({"name": "test_vit", "pretrained": "gone.pt"}, "There is no file gone.pt."),
     ],
 )
