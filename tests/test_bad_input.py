@@ -247,7 +247,10 @@ REFUSED = {
     "freeze a new net": (training("--freeze"), "--freeze needs a trained model"),
     "no epochs": (training("--epoch", "0"), "number of epochs is 0; it must be 1 to 1,000,000."),
     "too many epochs": (training("--epoch", "9" * 40), "it must be 1 to 1,000,000."),
-    "epochs in words": (training("--epoch", "ten"), "argument -e/--epoch/--epochs: invalid int value"),
+    "epochs in words": (
+        training("--epoch", "ten"),
+        "argument -e/--epoch/--epochs: invalid int value",
+    ),
     "no batch": (training("--batch", "0"), "The batch size is 0; it must be 1 to 1,000,000."),
     "negative batch": (training("--batch", "-3"), "The batch size is -3"),
     "batch of more than there is": (
