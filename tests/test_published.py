@@ -24,6 +24,7 @@ from test_weights import CIFAR10, PUBLISHED, golden
 
 from tinyconv import api, cli, create_model, data, registry, trained, weights
 from tinyconv.errors import InputError
+from tinyconv.exporters.samples import choose
 from tinyconv.weights import check, classes, fetch
 
 BYOBNET = "test_byobnet.r160_in1k"  # its sha256 is not known: the server states it
@@ -329,6 +330,10 @@ def test_predict_and_evaluate_name_the_classes_of_imagenet(server, tmp_path, mon
     )
     result = api.evaluate(BYOBNET, photos)
     assert sorted(set(result.evaluation.labels)) == [3, 7]
+    samples = choose(opened, str(photos), 4, None)
+    assert sorted(set(samples.labels)) == [3, 7]
+    first = data.read_image(photos / "n00000003" / "0.png", (160, 160), opened.crop)
+    assert any(np.array_equal(first, image) for image in samples.images)
     with pytest.raises(InputError, match="was trained on ImageNet; give a folder of its images"):
         api.evaluate(BYOBNET)
 

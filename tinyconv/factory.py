@@ -62,11 +62,12 @@ def create_model(
         from tinyconv import trained
 
         return trained.open_model(name).model
-    net, published = registry.get(name), registry.weights(name)
+    net = registry.get(name)
+    published = registry.published(name) if pretrained is True else registry.weights(name)
     saving.check_floatx()
     source, state = None, None
     known: int | None = published.num_classes if published else net.num_classes
-    if pretrained is True and not published and net.ships:
+    if pretrained is True and not published:
         from tinyconv import trained
 
         source = saving.load_model(trained.path(net.name))
@@ -74,7 +75,7 @@ def create_model(
     elif pretrained is True:
         from tinyconv.weights import fetch
 
-        published = published or registry.default_weights(net.name)
+        assert published
         pretrained = fetch.weights(net.name, published)
         state = weights.read(pretrained)
         known = weights.num_classes(net.name, state)

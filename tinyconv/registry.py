@@ -54,13 +54,17 @@ def weights(name: str) -> Weights | None:
     return _weights().get(name)
 
 
-def default_weights(name: str) -> Weights:
-    """The first published weights of the net called `name`.
+def published(name: str) -> Weights | None:
+    """The published weights that a net or NET.TAG stands for; None for weights that ship.
+
+    A net stands for the weights that ship, or else for the first published weights.
 
     Raises:
-        InputError: the net has no published weights.
+        InputError: as for `get`, or the net has no weights.
     """
     net = get(name)
+    if name != net.name or net.ships:
+        return weights(name)
     if not net.weights:
         raise InputError(
             f"{name} has no pretrained weights; train it: tinyconv train --model {name}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -95,6 +96,11 @@ def _defaults(module: str, name: str) -> dict[str, Any]:
     kinds = getattr(importlib.import_module(module), name).__mro__
     signatures = [inspect.signature(kind.__init__) for kind in kinds if "__init__" in vars(kind)]
     return {k: p.default for s in reversed(signatures) for k, p in s.parameters.items()}
+
+
+def keras_home() -> Path:
+    """The folder of Keras' settings and cache."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
 def check_floatx() -> None:

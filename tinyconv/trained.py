@@ -203,10 +203,8 @@ def _published(model: str) -> tuple[str, Weights] | None:
     """The net and the published weights that a name stands for; None for anything else."""
     if model not in registry.NETS and not registry.is_pretrained(model):
         return None
-    net, weights = registry.get(model), registry.weights(model)
-    if weights is None and (net.ships or model != net.name):
-        return None
-    return net.name, weights or registry.default_weights(net.name)
+    weights = registry.published(model)
+    return (registry.get(model).name, weights) if weights else None
 
 
 def _open_published(name: str, weights: Weights) -> Trained:
@@ -216,7 +214,7 @@ def _open_published(name: str, weights: Weights) -> Trained:
     model = create_model(f"{name}.{weights.tag}", pretrained=True)
     data, net = weights.accuracy.data, registry.get(name)
     try:
-        names, folders = classes.names(data), classes.folders(data)
+        names, folders = classes.read(data)
     except InputError as error:
         print(f"The classes have numbers, not names: {error}", file=sys.stderr)
         names, folders = None, {}

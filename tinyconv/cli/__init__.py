@@ -10,10 +10,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from tinyconv import __version__, terminal
+from tinyconv import __version__, saving, terminal
 from tinyconv.errors import InputError
 
 COMMANDS = (
@@ -50,7 +49,7 @@ def _check_keras() -> None:
     Raises:
         InputError: tinyconv does not support the settings.
     """
-    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+    path = saving.keras_home() / "keras.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # Keras uses its defaults then

@@ -52,12 +52,14 @@ def choose(opened: Trained, spec: str | None, count: int, data_range: Range | No
         what = "noise, as no --data is given and the model's own is not here"
         return Samples(images, None, images[:CALIBRATION], what)
     if data.is_another_folder(spec, own) and "train" not in find_splits(Path(spec)):
-        test, names, _ = data.load_test(spec, size, None, own, data_range)
+        test, names, _ = data.load_test(
+            spec, size, None, own, data_range, opened.crop, opened.folders
+        )
         rest = test.others(count)
         train = rest if len(rest) >= CALIBRATION else test
         what = f"images of {data.text(Path(spec).resolve().name)}"
     else:
-        dataset = data.load(spec, size, data_range=data_range)
+        dataset = data.load(spec, size, data_range=data_range, crop=opened.crop)
         train, test, names = dataset.train, dataset.test, dataset.class_names
         what = f"{dataset.test_name} images of {dataset.name}"
     images, labels = test.some(count)

@@ -21,33 +21,23 @@ IMAGENET = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet
 IMAGENET_DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
 
 
-def names(data: str) -> tuple[str, ...]:
+def read(data: str) -> tuple[tuple[str, ...], dict[str, str]]:
     """The names of the classes of `data`: "cifar10", "cifar100" or "imagenet".
 
     Two classes of ImageNet have the same name as another. Their names end with their WordNet ID.
 
+    Returns:
+        The names, and a dict from the usual names of class folders to these names. The folders of
+        ImageNet have WordNet IDs as names, such as n01440764.
+
     Raises:
         InputError: the names of ImageNet are not in the cache and cannot be downloaded.
     """
-    if data == "imagenet":
-        every = [name for _, name in _imagenet()]
-        twice = {name for name, count in Counter(every).items() if count > 1}
-        return tuple(f"{name} ({i})" if name in twice else name for i, name in _imagenet())
-    return tuple({"cifar10": CIFAR10, "cifar100": CIFAR100}[data].split())
-
-
-def folders(data: str) -> dict[str, str]:
-    """A dict from the usual names of the class folders of `data` to the names of the classes.
-
-    The folders of ImageNet have WordNet IDs as names, such as n01440764.
-    """
     if data != "imagenet":
-        return {}
-    return {i: name for (i, _), name in zip(_imagenet(), names(data), strict=True)}
-
-
-def _imagenet() -> list[list[str]]:
-    """The WordNet ID and the name of each class."""
+        return tuple({"cifar10": CIFAR10, "cifar100": CIFAR100}[data].split()), {}
     file = fetch.fetch("imagenet_class_index", IMAGENET, IMAGENET_DIGEST)
     index = json.loads(file.read_text(encoding="utf-8"))
-    return [index[str(number)] for number in range(1000)]
+    classes = [index[str(number)] for number in range(1000)]  # WordNet ID and name
+    counts = Counter(name for _, name in classes)
+    folders = {i: name if counts[name] == 1 else f"{name} ({i})" for i, name in classes}
+    return tuple(folders.values()), folders

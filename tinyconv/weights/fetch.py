@@ -17,13 +17,13 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from tinyconv import __version__
+from tinyconv import __version__, saving
+from tinyconv.atomic import PARTIAL
 from tinyconv.errors import InputError
 from tinyconv.facts import Weights
 
 HUB = "https://huggingface.co"
 STATED = "X-Linked-Etag"  # the header in which the Hub states the sha256 of a file
-PARTIAL = ".partial-"
 OLD = 3600  # seconds after which a partial file has no process that still writes it
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 2**16
@@ -33,8 +33,7 @@ TRUE = ("1", "ON", "YES", "TRUE")  # values of HF_HUB_OFFLINE, as huggingface_hu
 
 def cache() -> Path:
     """The folder of downloaded weights in the cache of Keras."""
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models" / "tinyconv"
+    return saving.keras_home() / "models" / "tinyconv"
 
 
 def weights(net: str, published: Weights) -> Path:

@@ -1,6 +1,8 @@
-"""The layouts of kernels and the names of weights in PyTorch."""
+"""The layouts of kernels, the names of weights and the 16-bit numbers of PyTorch."""
 
 from collections.abc import Callable
+
+import numpy as np
 
 # Layout -> two functions: from a Keras array to PyTorch, and from a PyTorch array and the Keras
 # shape to Keras.
@@ -44,3 +46,8 @@ SUFFIXES = {
     "moving_variance": "running_var",
 }
 COUNTER = "num_batches_tracked"  # an entry of a batch norm that Keras does not use
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """Numbers in bfloat16, which NumPy does not have, from uint16 to float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

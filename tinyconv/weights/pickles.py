@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.weights.layouts import widen
+
 DTYPES = {
     "Double": "f8", "Float": "f4", "Half": "f2", "BFloat16": "u2", "Long": "i8", "Int": "i4",
     "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?",
@@ -212,7 +214,7 @@ class _Machine:
                 self.memo[len(self.memo)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[int(argument)])
-            case "POP":
+            case "POP" | "BUILD":  # BUILD sets attributes, such as the versions of a state dict
                 stack.pop()
             case "POP_MARK":
                 self._pop_mark()
@@ -225,8 +227,6 @@ class _Machine:
                 stack.append(FUNCTIONS[function.name](*arguments))
             case "BINPERSID":
                 stack.append(self._storage(*self._pop(1)[0]))
-            case "BUILD":  # attributes, such as the versions of a state dict
-                stack.pop()
             case _:
                 raise DamagedError(f"it has the instruction {opcode}")
 
@@ -285,7 +285,7 @@ def _with_arrays(content: Any, storages: Mapping[str, bytes], done: dict[int, An
             return Other(storage.dtype, content.shape)
         row = np.frombuffer(storages[storage.key], f"<{DTYPES[storage.dtype]}", storage.count)
         if storage.dtype == "BFloat16":
-            row = (row.astype(np.uint32) << 16).view(np.float32)
+            row = widen(row)
         strides = [stride * row.itemsize for stride in content.strides]
         part = np.lib.stride_tricks.as_strided(
             row[content.offset :], content.shape, strides, writeable=False

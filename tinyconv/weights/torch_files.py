@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyconv.errors import InputError
 from tinyconv.weights import pickles
+from tinyconv.weights.layouts import widen
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".pth.tar", ".bin", ".ckpt")
 ENTRIES = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
@@ -220,6 +221,6 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{name} ({kind}) is not a dense array of real numbers.")
         array = np.frombuffer(tensor["data"], DTYPES[kind])
         if kind == "BF16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = widen(array)
         state[name] = array.reshape(tensor["shape"])
     return state
