@@ -162,6 +162,24 @@ def find(model: str) -> Path:
     return file
 
 
+def located(model: str) -> str:
+    """The absolute path of a trained model in a file, in a run folder or on the Hub.
+
+    Any other `model` is returned unchanged, such as the name of a net.
+
+    Raises:
+        InputError: the folder or the repository has no `model.keras`.
+    """
+    if model in registry.NETS:
+        return model
+    if hub.is_address(model) or Path(model).is_dir():
+        file = find(model)
+        if file.is_dir():
+            raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
+        return str(file.absolute())
+    return str(Path(model).absolute()) if model.endswith(".keras") else model
+
+
 def open_model(model: str) -> Trained:
     """Load a trained model, and find out whether its outputs are probabilities.
 

@@ -30,6 +30,8 @@ class Run:
         fast: whether to use `tinyconv.fast` on a CPU: fused blocks with TensorFlow in float32,
             shifted convolutions with JAX.
         data_range: as for `tinyconv.data.load`.
+        teacher: a trained model whose outputs the net learns, as for
+            `tinyconv.trained.open_model`. Default: the net learns the labels alone.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -49,6 +51,7 @@ class Run:
     devices: int | None = None
     fast: bool = True
     data_range: tuple[float, float] | None = None
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
