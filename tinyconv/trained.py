@@ -163,21 +163,17 @@ def find(model: str) -> Path:
 
 
 def located(model: str) -> str:
-    """The absolute path of a trained model in a file, in a run folder or on the Hub.
-
-    Any other `model` is returned unchanged, such as the name of a net.
+    """The file of a trained model in a run folder or on the Hub. Other names are unchanged.
 
     Raises:
         InputError: the folder or the repository has no `model.keras`.
     """
-    if model in registry.NETS:
-        return model
-    if hub.is_address(model) or Path(model).is_dir():
+    if model not in registry.NETS and (hub.is_address(model) or Path(model).is_dir()):
         file = find(model)
         if file.is_dir():
             raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
-        return str(file.absolute())
-    return str(Path(model).absolute()) if model.endswith(".keras") else model
+        return str(file)
+    return model
 
 
 def open_model(model: str) -> Trained:

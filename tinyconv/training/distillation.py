@@ -76,21 +76,39 @@ def with_teacher(
         fast: whether fused blocks compute the teacher.
     """
     model = devices.clone(teacher.trained.model, mixed)
-    model.trainable = False
-    size, image = model.input_shape[1:3], student.input
-    if size != student.input_shape[1:3]:
-        resize = keras.layers.Resizing(
-            *size, antialias=True, data_format="channels_last", dtype="float32"
-        )
-        image = resize(image)
-    outputs = (twin(model, training=False) if fast else model)(image, training=False)
-    outputs = ops.cast(outputs, "float32")
-    if teacher.trained.probabilities:
-        outputs = ops.log(ops.maximum(outputs, keras.config.epsilon()))
-    if teacher.order != tuple(range(len(teacher.order))):
-        outputs = ops.take(outputs, teacher.order, axis=-1)
-    outputs = ops.stack([student.output, ops.stop_gradient(outputs)], axis=1)
-    return keras.Model(student.input, outputs, name=student.name)
+    logits = _Logits(twin(model, training=False) if fast else model, teacher)
+    both = ops.stack([student.outputs[0], logits(student.inputs[0])], axis=1)
+    return keras.Model(student.inputs[0], both, name=student.name)
+
+
+class _Logits(keras.layers.Layer):
+    """The logits of a teacher for images of any size.
+
+    This layer has no argument `training`: a functional model passes its own `training` to a model
+    inside it, also where that was called with `training=False`.
+    """
+
+    def __init__(self, model: keras.Model, teacher: Teacher):
+        super().__init__(trainable=False, dtype="float32")
+        self.model, self.order = model, teacher.order
+        self.probabilities = teacher.trained.probabilities
+        self.size = model.input_shape[1:3]
+        self.model.trainable = False
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        images = ops.cast(images, "float32")
+        if images.shape[1:3] != self.size:
+            images = ops.image.resize(
+                images, self.size, antialias=True, data_format="channels_last"
+            )
+        outputs = ops.cast(self.model(images, training=False), "float32")
+        if self.probabilities:
+            outputs = ops.log(ops.maximum(outputs, keras.config.epsilon()))
+        return ops.stop_gradient(ops.take(outputs, self.order, axis=-1))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], len(self.order))
 
 
 def compile_options(options: dict[str, Any], recipe: Recipe, *, mixup: bool) -> dict[str, Any]:

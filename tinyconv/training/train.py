@@ -130,8 +130,7 @@ def start(
     path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         path = run_folder.new_folder(path)
-    run = replace(run, data=data_path.absolute(run.data))
-    trainer = Trainer(run, net, dataset, devices, teacher)
+    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
     return _train(trainer, _folder(trainer, path, source, []), 0, callbacks)
 
 
