@@ -25,6 +25,8 @@ RULES = {
     "ema": BELOW_ONE,
     "mixup": SHARE,
     "dropout": BELOW_ONE,
+    "teacher_weight": SHARE,
+    "temperature": POSITIVE,
 }
 OPTIONAL = ("final_learning_rate", "ema", "dropout")
 
@@ -54,6 +56,8 @@ class Recipe:
         mixup: the largest share of the other image in mixup, a part of the augmentation.
         dropout: the rate of the net's dropout layers. Default: as in the net.
         drop_remainder: whether a last partial batch is left out.
+        teacher_weight: the share of the teacher in the loss, if the run has a teacher.
+        temperature: the temperature of the softmax of the teacher and of the net in that share.
 
     Raises:
         InputError: the optimizer is unknown, or a number is out of its range.
@@ -76,6 +80,8 @@ class Recipe:
     mixup: float = 0.0
     dropout: float | None = None
     drop_remainder: bool = False
+    teacher_weight: float = 0.7
+    temperature: float = 3.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -163,6 +169,7 @@ RECIPES = {
             final_learning_rate=0.0,
             warmup=0.02,
             weight_decay=0.05,
+            dropout=0.0,
             augment=("flip", "shift", "rotate", "sharpen", "color"),
             mixup=0.2,
             always_augment=True,

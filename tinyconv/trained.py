@@ -162,6 +162,20 @@ def find(model: str) -> Path:
     return file
 
 
+def located(model: str) -> str:
+    """The file of a trained model in a run folder or on the Hub. Other names are unchanged.
+
+    Raises:
+        InputError: the folder or the repository has no `model.keras`.
+    """
+    if model not in registry.NETS and (hub.is_address(model) or Path(model).is_dir()):
+        file = find(model)
+        if file.is_dir():
+            raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
+        return str(file)
+    return model
+
+
 def open_model(model: str) -> Trained:
     """Load a trained model, and find out whether its outputs are probabilities.
 

@@ -1,11 +1,13 @@
 """The settings of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tinyconv import registry
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.recipes import Recipe
+from tinyconv.training import data_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Run:
         fast: whether to use `tinyconv.fast` on a CPU: fused blocks with TensorFlow in float32,
             shifted convolutions with JAX.
         data_range: as for `tinyconv.data.load`.
+        teacher: a trained model whose outputs the net learns, as for
+            `tinyconv.trained.open_model`. Default: the net learns the labels alone.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -49,6 +53,7 @@ class Run:
     devices: int | None = None
     fast: bool = True
     data_range: tuple[float, float] | None = None
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
@@ -69,6 +74,19 @@ class Run:
     def starts_trained(self) -> bool:
         """Whether `model` is a trained model, not a net by name."""
         return self.model.endswith(".keras") or registry.is_pretrained(self.model)
+
+    def with_absolute_paths(self) -> "Run":
+        """This run, with the absolute paths of its files and folders."""
+
+        def absolute(model: str) -> str:
+            return str(Path(model).absolute()) if model.endswith(".keras") else model
+
+        return replace(
+            self,
+            model=absolute(self.model),
+            data=data_path.absolute(self.data),
+            teacher=self.teacher and absolute(self.teacher),
+        )
 
     @property
     def mixup(self) -> bool:

@@ -13,15 +13,16 @@ import keras
 
 from tinyconv import augment as augmentations
 from tinyconv import data as datasets
-from tinyconv import hub, recipes, registry, report, saving
+from tinyconv import recipes, registry, report, saving
 from tinyconv.atomic import check_writable, remove_partial
 from tinyconv.devices import Devices, machine
 from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 from tinyconv.recipes import Recipe
-from tinyconv.trained import find, open_model, origin
+from tinyconv.trained import located, open_model, origin
 from tinyconv.training import data_path, run_folder
 from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
+from tinyconv.training.distillation import Teacher, open_teacher
 from tinyconv.training.head import with_head
 from tinyconv.training.run import Run
 from tinyconv.training.run_folder import RunFolder
@@ -39,6 +40,7 @@ def train(
     out: str | Path = "models",
     hosts: Hosts | None = None,
     callbacks: Iterable[keras.callbacks.Callback] = (),
+    teacher: str | Path | None = None,
     **options: Any,
 ) -> Path:
     """Train a net, and write a run folder.
@@ -63,6 +65,9 @@ def train(
             first machine writes files.
         callbacks: Keras callbacks. They are called after those of tinyconv, so that the `logs` at
             the end of an epoch have `val_accuracy` and `val_loss`.
+        teacher: a trained model that the net learns from, as for `evaluate`. The loss is then the
+            weighted mean of that of the labels and the distance from the outputs of the teacher,
+            with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
             `mixed`, `freeze`, `devices` and `tpu`.
 
@@ -79,12 +84,7 @@ def train(
     folder = tinyconv.train("cifar10_tiny_half", "digits", epochs=1, batch_size=64)
     ```
     """
-    model, data = str(model), str(data)
-    if model not in registry.NETS and (hub.is_address(model) or Path(model).is_dir()):
-        file = find(model)
-        if file.is_dir():
-            raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
-        model = str(file)
+    model, data = located(str(model)), str(data)
     if recipe is None:
         recipe = recipes.default(model, data)
     elif isinstance(recipe, str):
@@ -96,6 +96,7 @@ def train(
         epochs=recipe.epochs if epochs is None else epochs,
         batch_size=recipe.batch_size if batch_size is None else batch_size,
         augment=recipe.always_augment if augment is None else augment,
+        teacher=None if teacher is None else located(str(teacher)),
         **options,
     )
     return start(run, Path(out), hosts, callbacks)
@@ -123,16 +124,18 @@ def start(
     source = origin(run.model) if trained else None
     dataset = _load(run, trained and trained.model, devices)
     net = with_head(trained, dataset.class_names, run.model) if trained else None
-    _check_hosts_agree(run, net, dataset, devices)
+    teacher = _teacher(run, dataset)
+    _check_hosts_agree(run, net, dataset, devices, teacher)
     name = net.name if net else run.model
     path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         path = run_folder.new_folder(path)
-    is_file = run.model.endswith(".keras")
-    model = str(Path(run.model).absolute()) if is_file else run.model
-    run = replace(run, data=data_path.absolute(run.data), model=model)
-    trainer = Trainer(run, net, dataset, devices)
+    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
     return _train(trainer, _folder(trainer, path, source, []), 0, callbacks)
+
+
+def _teacher(run: Run, dataset: datasets.Dataset) -> Teacher | None:
+    return open_teacher(run.teacher, dataset.class_names) if run.teacher else None
 
 
 def resume(
@@ -171,8 +174,11 @@ def resume(
     devices = Devices(run.tpu, run.devices, hosts)
     net = saving.load_model(path / run_folder.MODEL)
     dataset = _load(replace(run, data=located), net, devices)
-    _check_hosts_agree(run, net, dataset, devices)
+    teacher = _teacher(run, dataset)
+    _check_hosts_agree(run, net, dataset, devices, teacher)
     run = replace(run, data=data_path.absolute(located))
+    if teacher and teacher.origin["sha256"] != facts["teacher"]["sha256"]:
+        raise InputError(f"{run.teacher} is not the teacher that {path} was started with.")
     if facts["images"] != dataset.counts():
         raise InputError(
             f"{run.data} had {facts['images']} images when {path} was started, and has "
@@ -180,7 +186,7 @@ def resume(
         )
     if facts["classes"] != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {path} was started.")
-    trainer = Trainer(run, net, dataset, devices)
+    trainer = Trainer(run, net, dataset, devices, teacher)
     folder = _folder(trainer, path, facts.get("started_from"), stored.history)
     done, state = folder.read_checkpoint()
     if done > run.epochs:
@@ -213,13 +219,18 @@ def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Datas
 
 
 def _check_hosts_agree(
-    run: Run, net: keras.Model | None, dataset: datasets.Dataset, devices: Devices
+    run: Run,
+    net: keras.Model | None,
+    dataset: datasets.Dataset,
+    devices: Devices,
+    teacher: Teacher | None,
 ) -> None:
     if devices.hosts == 1:
         return
     weights = net and [zlib.crc32(weight) for weight in net.get_weights()]
     labels = dataset.train.labels.tolist()
-    started = (asdict(run), weights, dataset.class_names, dataset.counts(), labels)
+    source = teacher and teacher.origin["sha256"]
+    started = (asdict(run), weights, source, dataset.class_names, dataset.counts(), labels)
     if not devices.agree(zlib.crc32(json.dumps(started).encode())):
         raise InputError("The hosts differ in their arguments, models or data.")
 
@@ -234,6 +245,7 @@ def _folder(
         "command": " ".join(sys.argv),
         "folder": str(path.absolute()),
         "started_from": source,
+        "teacher": trainer.teacher and trainer.teacher.origin,
         "classes": list(dataset.class_names),
         "images": dataset.counts(),
         "validation": "holdout" if dataset.holdout else dataset.test_name,

@@ -16,6 +16,7 @@ from tinyconv.factory import create_model
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST
 from tinyconv.recipes import Recipe
+from tinyconv.training import distillation
 from tinyconv.training.run import Run
 
 STALE = 0.01  # allowed share of the raw weights' statistics in the batch norms of averaged weights
@@ -61,17 +62,26 @@ class Trainer:
         net: the model to start from. Default: a new net.
         dataset: the images.
         devices: the devices of the training.
+        teacher: the model that the net learns from, if there is one.
 
     Attributes:
         net: the model that is validated and saved, in float32. Its weights are averaged if the
             recipe has an EMA.
         replica: a copy of `net` on the devices, with their precision.
-        model: the compiled model that shares the weights of `replica`. It may be a fused twin.
+        model: the compiled model that shares the weights of `replica`. It may be a fused twin. With
+            a teacher, it also has the outputs of the teacher.
         validator: a model that shares the weights of `net`. It may be a fused twin.
     """
 
-    def __init__(self, run: Run, net: keras.Model | None, dataset: Dataset, devices: Devices):
-        self.run, self.dataset, self.devices = run, dataset, devices
+    def __init__(
+        self,
+        run: Run,
+        net: keras.Model | None,
+        dataset: Dataset,
+        devices: Devices,
+        teacher: distillation.Teacher | None = None,
+    ):
+        self.run, self.dataset, self.devices, self.teacher = run, dataset, devices, teacher
         drop_remainder = run.drops_remainder(devices)
         self.batches = Batches(dataset.train, run.batch_size, run.seed, drop_remainder)
         random.seed(run.seed)  # Keras' source of seeds for layers and initializers
@@ -91,6 +101,11 @@ class Trainer:
             self.model = twin(self.replica) if fast else self.replica
             fused = self.model is not self.replica
             self.validator = twin(self.net) if fused else self.net
+            if teacher:
+                self.model = distillation.with_teacher(
+                    self.model, teacher, devices, mixed=run.mixed, fast=fast
+                )
+                options = distillation.compile_options(options, run.recipe, mixup=run.mixup)
             options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
             self.model.compile(
                 **options,
