@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_training import Kill, Killed, only_run, same_weights, train
 
-from tinyconv import recipes
+from tinyconv import hub_card, recipes
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.trained import Trained
@@ -70,9 +70,7 @@ def test_the_outputs_of_the_teacher_are_those_of_the_image_and_the_class(fast):
     assert [w.path for w in both.trainable_weights] == [w.path for w in student.trainable_weights]
 
 
-def test_a_net_learns_from_its_teacher_where_the_labels_are_wrong(
-    small, teacher, npz, tmp_path, monkeypatch
-):
+def test_a_net_learns_from_its_teacher_where_the_labels_are_wrong(small, teacher, npz, tmp_path):
     with np.load(npz) as file:
         arrays = dict(file)
     wrong = tmp_path / "wrong.npz"
@@ -86,6 +84,9 @@ def test_a_net_learns_from_its_teacher_where_the_labels_are_wrong(
     digest = hashlib.sha256((teacher / "model.keras").read_bytes()).hexdigest()
     assert report["teacher"]["sha256"] == digest
     assert report["teacher"]["run"]["recipe"] == "teach"
+    assert f"taught by {teacher / 'model.keras'}, {digest}" in (folder / "report.txt").read_text()
+    shared = json.dumps(hub_card.shareable(report))
+    assert digest in shared and str(teacher.parent) not in shared
 
 
 def test_a_killed_run_with_a_teacher_resumes_to_the_same_weights(small, teacher, npz, tmp_path):

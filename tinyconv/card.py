@@ -104,19 +104,36 @@ def _training(subject: Subject) -> str:
     augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     short = f" of the recipe's {recipe['epochs']}" if _is_short(report) else ""
+    taught = _teacher(report)
     kinds = "".join(f", {kind}" for kind in machine["accelerators"])
     return f"""\
 - **Data**: {_plain(trained.data_name(report))}, {report["images"]["train"]:,} training images. \
 Each epoch printed the accuracy on the {report["validation"]} images. The model is that of the \
 last epoch.
 - **Recipe**: `{recipe["name"]}`, from {recipe["source"]}: {recipe["optimizer"]}, learning rate \
-{recipe["learning_rate"]}, batch size {run["batch_size"]}, augmentation: {augment}.
+{recipe["learning_rate"]}, batch size {run["batch_size"]}, augmentation: {augment}.{taught}
 - **Length**: {report["epochs"]} epochs{short}, \
 {report["timing"]["seconds_total"] / 3600:.1f} hours.{_strays(subject)}{_past(report)} \
 **Seed**: {run["seed"]}.
 - **Machine**: {machine["cores"]} CPU core{"s" * (machine["cores"] > 1)} of \
 {machine["processor"]}{kinds}; {versions}.
 - `history.csv` has one row per epoch. `report.json` has every figure to the last digit."""
+
+
+def _teacher(report: dict[str, Any]) -> str:
+    """A bullet on the teacher, if the run had a teacher."""
+    source, recipe = report.get("teacher"), report["recipe"]
+    if not source:
+        return ""
+    known = "a model of unknown training"
+    if "name" in source:
+        known = f"the published weights `{source['name']}`"
+    elif "run" in source:
+        net, data = Path(source["run"]["model"]).name, trained.data_name(source)
+        known = f"{_plain(net)}, trained for {source['epochs']} epochs on {_plain(data)}"
+    return f"""
+- **Teacher**: {known} (sha256 `{source["sha256"]}`). Its outputs have a share of \
+{recipe["teacher_weight"]} in the loss, at temperature {recipe["temperature"]}."""
 
 
 def _strays(subject: Subject) -> str:

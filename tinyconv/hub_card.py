@@ -11,6 +11,7 @@ from tinyconv import registry, trained
 from tinyconv.card import Subject, body, lineage, printable, test_name
 from tinyconv.errors import InputError
 
+PATHS = ("model", "data", "teacher")  # arguments of a run that may be paths
 MARK = "\n<!-- Written by tinyconv card, {}. A changed card is not overwritten. -->\n"
 _HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}  # names on the Hub
 
@@ -118,12 +119,13 @@ def shareable(report: dict[str, Any]) -> dict[str, Any]:
     if "://" not in (file := kept.get("file", "://")):
         kept["file"] = _last(file)
     if isinstance(run := kept.get("run"), dict):
-        paths = {k: v for k, v in run.items() if k in ("model", "data") and _last(v) != v}
+        paths = {k: v for k, v in run.items() if k in PATHS and v and _last(v) != v}
         # "./" keeps a folder called cifar10 apart from CIFAR-10.
         named = {k: f"./{_last(v)}" if k == "data" else _last(v) for k, v in paths.items()}
         kept["run"] = run | named
-    if kept.get("started_from"):
-        kept["started_from"] = shareable(kept["started_from"])
+    for source in ("started_from", "teacher"):
+        if kept.get(source):
+            kept[source] = shareable(kept[source])
     return kept
 
 

@@ -125,7 +125,7 @@ def origin(model: str) -> dict[str, Any]:
         return {"file": weights.url, "sha256": sha256(file), "name": f"{net}.{weights.tag}"}
     file = find(model)
     known = report(file)
-    kept = ("run", "epochs", "started_from")
+    kept = ("run", "epochs", "started_from", "teacher")
     return {"file": str(file.absolute()), "sha256": sha256(file)} | {
         k: known[k] for k in kept if k in known
     }

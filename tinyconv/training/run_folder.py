@@ -161,6 +161,8 @@ class RunFolder:
         )
         if source := facts["started_from"]:
             head += f"\nstarted from {source['file']}, {source['sha256']}"
+        if source := facts["teacher"]:
+            head += f"\ntaught by {source['file']}, {source['sha256']}"
         parts = [head, table(rows)]
         if timing:
             labels = {
