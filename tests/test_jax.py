@@ -52,12 +52,13 @@ jax.local_devices = lambda backend=None: cpus
 
 class Watch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        assert {layer.compute_dtype for layer in self.model.layers[1:-1]} == {"bfloat16"}
-        assert self.model.layers[-1].compute_dtype == "float32"
+        assert {layer.compute_dtype for layer in self.net.layers[1:-1]} == {"bfloat16"}
+        assert self.net.layers[-1].compute_dtype == "float32"
         assert len({x for v in self.model.weights for x in v.value.devices()}) == 2
         assert self.model.steps_per_execution == self.params["steps"] > 1
 
 def fit(trainer, folder, done, callbacks, fit=train._train):
+    Watch.net = trainer.replica
     fit(trainer, folder, done, [Watch()])
 
 train._train = fit
@@ -66,8 +67,9 @@ cli.main(["train", *sys.argv[1:]])
 
 
 @pytest.mark.parametrize("net", ["cifar10_tiny_half", "tiniest", "resnet20"])
-def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, npz, tmp_path):
+def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, small, npz, tmp_path):
     arguments = ("--model", net, "--recipe", "tiniest", "--data", npz, "--batch", 16)
+    arguments += ("--teacher", small) if net == "resnet20" else ()
     logits = tmp_path / "logits.npy"
     run(
         "-c",
@@ -91,10 +93,11 @@ def test_a_net_trains_without_tensorflow_and_answers_the_same_there(net, npz, tm
     assert report.evaluate(model, test).figures() == pytest.approx(facts["test"], rel=1e-4)
 
 
-def test_tpu_is_every_chip_of_the_machine_in_bfloat16(npz, tmp_path):
+def test_tpu_is_every_chip_of_the_machine_in_bfloat16(small, npz, tmp_path):
     """Two CPUs stand in for the chips; no TPU has run this."""
     out = tmp_path / "runs"
     arguments = ("--model", "resnet20", "--data", npz, "--batch", 10, "--epoch", 2, "--tpu")
+    arguments += ("--teacher", small)
     environment = JAX | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     run("-c", WITHOUT_TENSORFLOW + CHIPS, *arguments, "--out", out, **environment)
     (folder,) = out.iterdir()
