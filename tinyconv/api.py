@@ -139,18 +139,22 @@ def export(
     *,
     images: int = 1000,
     data_range: Range | None = None,
+    runtime: str | Path | None = None,
 ) -> Path:
     """Export a trained model, run the written file, and compare its outputs with those of Keras.
 
     Args:
         model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
             hf://USER/NAME.
-        to: "litert", "litert-int8", "onnx" or "savedmodel".
-        out: the file to write, or the folder of a savedmodel. Default: the name of the model.
+        to: "litert", "litert-int8", "onnx", "savedmodel" or "web".
+        out: the file to write, or the folder of a savedmodel or a page. Default: the name of the
+            model.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the
             model was trained on, or noise if they are not known or do not exist.
         images: the number of images for the comparison.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
+        runtime: for "web", a folder of the npm package onnxruntime-web. Default: the one in
+            `node_modules`, or what npm downloads. Without npm, the page loads it from a CDN.
 
     Returns:
         The path of the written file or folder.
@@ -165,7 +169,9 @@ def export(
     tinyconv.export("cifar10_tiny", to="litert", out="cifar10_tiny.tflite")
     ```
     """
-    path, _, _ = export_and_check(model, to, out, data, images=images, data_range=data_range)
+    path, _, _ = export_and_check(
+        model, to, out, data, images=images, data_range=data_range, runtime=runtime
+    )
     return path
 
 
@@ -177,6 +183,7 @@ def export_and_check(
     *,
     images: int,
     data_range: Range | None,
+    runtime: str | Path | None = None,
 ) -> tuple[Path, str, Check]:
     """Export a trained model and check the file. The arguments are those of `export`.
 
@@ -191,6 +198,8 @@ def export_and_check(
     form = exporters.get(to)
     if images < 1:
         raise InputError(f"--images is {images}; it must be at least 1.")
+    if runtime and to != "web":
+        raise InputError(f"--runtime is for --to web, not for --to {to}.")
     opened = open_model(str(model))
     path = Path(out or f"{opened.model.name}{form.tail}")
     exporters.check_path(path, form)
@@ -198,8 +207,11 @@ def export_and_check(
 
     spec = None if data is None else str(data)
     chosen = samples.choose(opened, spec, images, _range(opened, data, data_range))
+    about = exporters.About(
+        opened.class_names, opened.probabilities, opened.crop, Path(runtime) if runtime else None
+    )
     check = exporters.export(
-        opened.model, to, path, chosen.images, chosen.labels, chosen.calibration
+        opened.model, to, path, chosen.images, chosen.labels, chosen.calibration, about
     )
     return path, chosen.what, check
 

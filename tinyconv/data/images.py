@@ -41,6 +41,10 @@ class Crop:
     share: float
     interpolation: str
 
+    def shorter(self, size: tuple[int, int]) -> int:
+        """The pixels of the shorter side before the middle, (height, width) `size`, is cut out."""
+        return int(min(size) / self.share)
+
 
 def read_image(path: Path, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
     """Read an image file of any common format.
@@ -152,7 +156,7 @@ def _resize_one(image: Image.Image, size: tuple[int, int], crop: Crop | None = N
     height, width = size
     if crop is None:
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    shorter, target = min(image.size), int(min(size) / crop.share)
+    shorter, target = min(image.size), crop.shorter(size)
     across, down = (side * target // shorter for side in image.size)
     resized = image.resize((across, down), Image.Resampling[crop.interpolation.upper()])
     left, top = round((across - width) / 2), round((down - height) / 2)

@@ -11,9 +11,10 @@ import pkgutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -21,9 +22,29 @@ import numpy as np
 from tinyconv import atomic
 from tinyconv.errors import InputError, unknown
 
+if TYPE_CHECKING:
+    from tinyconv.data.images import Crop
+
 CALIBRATION = 200  # images from which int8 learns the range of each activation
 CALLS = 100  # number of calls with one image that measure the latency
 Runtime = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, 3) in uint8 -> logits (N, classes)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a written file says about a model beside its graph.
+
+    Args:
+        class_names: the names of the outputs, or None if they are not known.
+        probabilities: whether the outputs are probabilities rather than logits.
+        crop: as for `tinyconv.data.read_image`.
+        runtime: the folder of the runtime that "web" copies, or None to find one.
+    """
+
+    class_names: Sequence[str] | None = None
+    probabilities: bool = False
+    crop: "Crop | None" = None
+    runtime: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -32,19 +53,24 @@ class Format:
 
     Args:
         tail: the end of the name of a file, with a dot, or of a folder, without a dot.
-        write: a function of a model, the path to write to and calibration images (N, H, W, 3).
+        write: a function of a model, the path to write to and calibration images (N, H, W, 3), and
+            of `About` if `about` is true.
         load: a function of the path of a written file. It returns a `Runtime`, which runs the file.
         packages: the packages that `write` and `load` need in addition to TensorFlow.
         same: the smallest allowed share of images in the same class as by Keras.
         difference: the largest allowed `Check.difference`.
+        about: whether `write` takes an `About`.
+        use: a sentence on how to use what was written, with {path} in place of its path.
     """
 
     tail: str
-    write: Callable[[keras.Model, Path, np.ndarray], None]
+    write: Callable[..., None]
     load: Callable[[Path], Runtime]
     packages: tuple[str, ...] = ()
     same: float = 0.0
     difference: float = 1e-4
+    about: bool = False
+    use: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,17 +167,20 @@ def export(
     images: np.ndarray,
     labels: np.ndarray | None = None,
     calibration: np.ndarray | None = None,
+    about: About | None = None,
 ) -> Check:
     """Export a trained model, run the written file and compare its logits with those of Keras.
 
     Args:
         model: a functional model from images to logits.
-        target: "litert", "litert-int8", "onnx" or "savedmodel".
-        path: the file to write. For "savedmodel", the folder to make, which must not exist.
+        target: "litert", "litert-int8", "onnx", "savedmodel" or "web".
+        path: the file to write. For "savedmodel" and "web", the folder to make, which must not
+            exist.
         images: images to compare with, (N, height, width, 3) in uint8.
         labels: the classes of `images`, (N,), if they are known.
         calibration: images from which "litert-int8" learns the range of each activation, of the
             shape of `images`. They should not be among `images`. Default: `images`.
+        about: the names of the classes and other facts, for "web".
 
     Returns:
         The comparison, with the size and the latency of the file. `print(check.text())` shows it.
@@ -169,12 +198,15 @@ def export(
     """
     path, form = Path(path), get(target)
     check_path(path, form)
+    facts = (about or About(),) if form.about else ()
     with tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder:
         written = Path(folder, path.name)
         try:
-            form.write(model, written, images if calibration is None else calibration)
+            form.write(model, written, images if calibration is None else calibration, *facts)
             run = form.load(written)
             logits = run(images)
+        except InputError:
+            raise
         except Exception as error:  # converters and runtimes raise errors of many types
             said = " ".join(str(error).split())[:200]
             raise InputError(
