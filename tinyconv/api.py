@@ -145,8 +145,9 @@ def export(
     Args:
         model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
             hf://USER/NAME.
-        to: "litert", "litert-int8", "onnx" or "savedmodel".
-        out: the file to write, or the folder of a savedmodel. Default: the name of the model.
+        to: "litert", "litert-int8", "micro", "onnx" or "savedmodel".
+        out: the file to write, or the folder for "micro" and "savedmodel". Default: the name of the
+            model.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the
             model was trained on, or noise if they are not known or do not exist.
         images: the number of images for the comparison.
@@ -199,7 +200,13 @@ def export_and_check(
     spec = None if data is None else str(data)
     chosen = samples.choose(opened, spec, images, _range(opened, data, data_range))
     check = exporters.export(
-        opened.model, to, path, chosen.images, chosen.labels, chosen.calibration
+        opened.model,
+        to,
+        path,
+        chosen.images,
+        chosen.labels,
+        chosen.calibration,
+        opened.class_names,
     )
     return path, chosen.what, check
 

@@ -1,4 +1,4 @@
-"""Export a trained model for phones, browsers and C++."""
+"""Export a trained model for phones, microcontrollers, browsers and C++."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,17 @@ from tinyconv.cli.common import TRAINED, add_data
 
 EXAMPLES = """
   tinyconv export cifar10_tiny --to litert
+  tinyconv export cifar10_tiny_half --to micro
   tinyconv export mine.keras --to litert-int8 --data photos --out mine.tflite
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=TRAINED)
-    parser.add_argument("--to", required=True, help="litert, litert-int8, onnx or savedmodel")
-    parser.add_argument("--out", type=Path, help="the file, or the folder of a savedmodel")
+    parser.add_argument(
+        "--to", required=True, help="litert, litert-int8, micro, onnx or savedmodel"
+    )
+    parser.add_argument("--out", type=Path, help="the file; the folder for micro and savedmodel")
     add_data(parser, "the model's own; the images to compare with Keras")
     parser.add_argument("--images", type=int, default=1000, help="number of images (1000)")
 
