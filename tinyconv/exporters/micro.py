@@ -127,10 +127,10 @@ def _complete(path: Path, class_names: Sequence[str]) -> str:
     _interpreter(data, source.arena)
     for name, text in source.files().items():
         (path / name).write_text(text, encoding="utf-8")
-    operators = source.operators
     return (
-        f"arena of {used:,} bytes with TFLM's reference kernels on this machine; CMSIS-NN and other "
-        f"kernels allocate differently\n{len(operators)} operators: {', '.join(operators)}"
+        f"arena {used:,} bytes, by the reference kernels of TFLite Micro on this machine; CMSIS-NN "
+        "allocates differently\n"
+        f"{len(source.operators)} operators: {', '.join(source.operators)}"
     )
 
 
