@@ -57,9 +57,10 @@ def test_every_rewritten_operator_runs_in_tflite_micro(exported):
         "model.h",
         "model.tflite",
     ]
-    for word in ("LOGISTIC", "ELU", "RSQRT", "bytes", "CMSIS-NN"):
+    for word in ("LOGISTIC", "TANH", "RSQRT", "bytes", "CMSIS-NN"):
         assert word in check.text()
-    assert " ms " not in check.text() and "GELU" not in check.text()
+    for word in (" ms ", "GELU", "QUANTIZE", "in float"):
+        assert word not in check.text()
 
 
 def test_the_array_is_the_file(exported):
@@ -174,22 +175,30 @@ def test_an_operator_that_tflite_micro_lacks_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_operators_in_float_are_named(tmp_path):
+    """TFLite has no ELU in 8 bits, and computes it between two conversions."""
+    needs_micro()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="elu")(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    check = exporters.export(model, "micro", tmp_path / "net", IMAGES)
+    assert check.text().endswith("in float, which is slow without an FPU: ELU")
+
+
 def test_the_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite_micro", None)
     with pytest.raises(InputError, match=r"needs tflite_micro: pip install 'tinyconv\[micro\]'"):
         exporters.get("micro")
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("cifar10_tiny_half", 0.05), ("tiniest", 1e-5), ("test_convnext", 0.05)]
-)
-def test_a_net_rewritten_for_tflite_micro_is_nearly_the_same_function(name, tolerance):
+@pytest.mark.parametrize("name", ["cifar10_tiny_half", "tiniest", "test_convnext"])
+def test_a_net_rewritten_for_tflite_micro_is_nearly_the_same_function(name):
     model = create_model(name)
     shape = (4, *model.input_shape[1:])
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     expected = model.predict_on_batch(images)
     answers = rewrite.for_int8(model, micro=True).predict_on_batch(images)
-    np.testing.assert_allclose(answers, expected, atol=tolerance * np.abs(expected).max())
+    np.testing.assert_allclose(answers, expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.slow

@@ -97,15 +97,21 @@ def _quantization(details: dict[str, Any]) -> tuple[float, int]:
     return float(parameters["scales"][0]), int(parameters["zero_points"][0])
 
 
-def _operators(data: bytes) -> list[str]:
-    """The operators of a file, as TFLite names them."""
+def _operators(data: bytes) -> tuple[list[str], list[str]]:
+    """The operators of a file, as TFLite names them, and those of them that compute in float."""
     from tflite_micro import runtime
 
     codes = vars(runtime.schema_fb.BuiltinOperator)
     names = {code: name for name, code in codes.items() if not name.startswith("_")}
     model = runtime.convert_bytearray_to_object(data)
-    used = map(runtime.get_builtin_code_from_operator_code, model.operatorCodes)
-    return sorted({names[code] for code in used})
+    used = [names[runtime.get_builtin_code_from_operator_code(c)] for c in model.operatorCodes]
+    (graph,) = model.subgraphs
+    floats = {
+        used[node.opcodeIndex]
+        for node in graph.operators
+        if any(graph.tensors[i].type == runtime.schema_fb.TensorType.FLOAT32 for i in node.outputs)
+    }
+    return sorted(set(used)), sorted(floats - {"DEQUANTIZE"})
 
 
 def _complete(path: Path, class_names: Sequence[str]) -> str:
@@ -115,23 +121,27 @@ def _complete(path: Path, class_names: Sequence[str]) -> str:
     with _native_errors() as errors:
         interpreter.print_allocations()
         used = int(re.findall(ARENA_USED, " ".join(errors()))[0])
+    operators, floats = _operators(data)
     source = micro_sources.Source(
         data=data,
         shape=tuple(map(int, interpreter.get_input_details(0)["shape"][1:])),
         input=_quantization(interpreter.get_input_details(0)),
         output=_quantization(interpreter.get_output_details(0)),
         labels=tuple(class_names),
-        operators=tuple(_operators(data)),
+        operators=tuple(operators),
         arena=-(-used // 1024) * 1024,
     )
     _interpreter(data, source.arena)
     for name, text in source.files().items():
         (path / name).write_text(text, encoding="utf-8")
-    return (
+    lines = [
         f"arena {used:,} bytes, by the reference kernels of TFLite Micro on this machine; CMSIS-NN "
-        "allocates differently\n"
-        f"{len(source.operators)} operators: {', '.join(source.operators)}"
-    )
+        "allocates differently",
+        f"{len(operators)} operators: {', '.join(operators)}",
+    ]
+    if floats:
+        lines.append(f"in float, which is slow without an FPU: {', '.join(floats)}")
+    return "\n".join(lines)
 
 
 FORMATS = {

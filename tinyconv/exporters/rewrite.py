@@ -16,7 +16,6 @@
   wrong results. GELU is written with erf, and a grouped convolution as one convolution per group.
 """
 
-import math
 from typing import Any
 
 import keras
@@ -144,7 +143,7 @@ def for_int8(model: keras.Model, micro: bool = False) -> keras.Model:
             if layer.axis in (-1, [-1], last, [last]):
                 kind = _NormByProducts
         elif _activation(layer) == "exponential" and {*map(_activation, after)} == {"tanh"}:
-            kind = _ExponentialByElu if micro else _ClippedExponential
+            kind = _ExponentialBySigmoid if micro else _ClippedExponential
         elif micro and kind is GELU:
             return keras.layers.Activation(_gelu_by_sigmoid, name=layer.name)
         copy = kind.from_config(layer.get_config())
@@ -198,12 +197,11 @@ class _ClippedExponential(keras.layers.Activation):
         return super().call(ops.minimum(x, EXPONENT))
 
 
-class _ExponentialByElu(keras.layers.Activation):
-    """The exponential of at most `EXPONENT`, computed with ELU, which is exp(x) - 1 below zero."""
+class _ExponentialBySigmoid(keras.layers.Activation):
+    """A function whose tanh is within 0.01 of the tanh of the exponential."""
 
     def call(self, x: Any) -> Any:
-        negative = ops.minimum(x, EXPONENT) - EXPONENT
-        return math.exp(EXPONENT) * (ops.elu(negative) + 1)
+        return 8 * ops.sigmoid(1.0876 * x - 1.9373)
 
 
 def _gelu_by_sigmoid(x: Any) -> Any:
