@@ -132,7 +132,7 @@ inline const Model* GetModel(const void* data) { return static_cast<const Model*
 
 
 def test_the_sources_compile_and_print_a_label(exported, tmp_path):
-    """With stubs of the headers of TFLite Micro: its own sources are in no package registry."""
+    """With stubs of the headers of TFLite Micro: its own sources are in no registry."""
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
     path, _ = exported

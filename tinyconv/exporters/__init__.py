@@ -1,4 +1,4 @@
-"""Export of trained models to files for phones, browsers and C++.
+"""Export of trained models to files for phones, microcontrollers, browsers and C++.
 
 A written file is run and compared with Keras, and removed if it disagrees. Each runtime has a
 module in this package. The `FORMATS` of these modules are the only list of formats.
@@ -170,7 +170,8 @@ def export(
         calibration: images from which "litert-int8" and "micro" learn the range of each
             activation, of the shape of `images`. They should not be among `images`. Default:
             `images`.
-        class_names: the names of the outputs, which "micro" writes. Default: their numbers.
+        class_names: the names of the outputs, which "micro" writes. Their numbers are written if
+            there are no names, or another number of names than of outputs.
 
     Returns:
         The comparison, with the size and the latency of the file. `print(check.text())` shows it.
@@ -217,7 +218,8 @@ def export(
                 f"{form.difference:.0e} is allowed."
             )
         if form.complete:
-            names = class_names or [str(index) for index in range(logits.shape[-1])]
+            numbers = [str(index) for index in range(logits.shape[-1])]
+            names = class_names if class_names and len(class_names) == len(numbers) else numbers
             check = dataclasses.replace(check, notes=form.complete(written, names))
         written.rename(path)
     return check

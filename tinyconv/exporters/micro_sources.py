@@ -73,7 +73,7 @@ MAIN = """\
 #include "tensorflow/lite/schema/schema_generated.h"
 
 alignas(16) static uint8_t arena[model::kArenaSize];
-static uint8_t image[model::kHeight * model::kWidth * model::kChannels];  // fill it by a camera
+static uint8_t image[model::kHeight * model::kWidth * model::kChannels];  // RGB, from a camera
 
 int main() {
   tflite::InitializeTarget();
