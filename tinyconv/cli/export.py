@@ -1,4 +1,4 @@
-"""Export a trained model for phones, browsers and C++."""
+"""Export a trained model for phones, microcontrollers, browsers and C++."""
 
 import argparse
 import shlex
@@ -8,6 +8,7 @@ from tinyconv.cli.common import TRAINED, add_data
 
 EXAMPLES = """
   tinyconv export cifar10_tiny --to litert
+  tinyconv export cifar10_tiny_half --to micro
   tinyconv export mine.keras --to litert-int8 --data photos --out mine.tflite
   tinyconv export cifar10_tiny --to web
 """
@@ -15,8 +16,12 @@ EXAMPLES = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=TRAINED)
-    parser.add_argument("--to", required=True, help="litert, litert-int8, onnx, savedmodel or web")
-    parser.add_argument("--out", type=Path, help="the file, or the folder of a savedmodel or page")
+    parser.add_argument(
+        "--to", required=True, help="litert, litert-int8, micro, onnx, savedmodel or web"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the file; the folder for micro, savedmodel and web"
+    )
     add_data(parser, "the model's own; the images to compare with Keras")
     parser.add_argument("--images", type=int, default=1000, help="number of images (1000)")
     parser.add_argument(

@@ -1,9 +1,10 @@
-"""Export of trained models to files for phones, browsers and C++.
+"""Export of trained models to files for phones, microcontrollers, browsers and C++.
 
 A written file is run and compared with Keras, and removed if it disagrees. Each runtime has a
 module in this package. The `FORMATS` of these modules are the only list of formats.
 """
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -57,20 +58,27 @@ class Format:
             of `About` if `about` is true.
         load: a function of the path of a written file. It returns a `Runtime`, which runs the file.
         packages: the packages that `write` and `load` need in addition to TensorFlow.
+        extra: the extra of tinyconv that installs `packages`.
         same: the smallest allowed share of images in the same class as by Keras.
         difference: the largest allowed `Check.difference`.
         about: whether `write` takes an `About`.
         use: a sentence on how to use what was written, with {path} in place of its path.
+        timed: whether the latency of `load`'s runtime says something about the target.
+        complete: a function of the path and the class names. It adds files to a folder that agrees
+            with Keras, and returns lines for a terminal. Default: there is nothing to add.
     """
 
     tail: str
     write: Callable[..., None]
     load: Callable[[Path], Runtime]
     packages: tuple[str, ...] = ()
+    extra: str = "export"
     same: float = 0.0
     difference: float = 1e-4
     about: bool = False
     use: str = ""
+    timed: bool = True
+    complete: Callable[[Path, Sequence[str]], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,18 @@ class Check:
         logits: of the file, (N, classes).
         keras: the logits of Keras, (N, classes).
         labels: the classes of the images, (N,), or None if they are not known.
-        latency: seconds for one image on one thread, the median of several calls.
-        size: bytes of the file, or of all files in the folder.
+        latency: seconds for one image on one thread, the median of several calls, or None if it
+            was not measured.
+        size: bytes of the file, or of all files in the folder that the runtime reads.
+        notes: what else the format says of the file, in lines for a terminal.
     """
 
     logits: np.ndarray
     keras: np.ndarray
     labels: np.ndarray | None
-    latency: float
+    latency: float | None
     size: int
+    notes: str = ""
 
     @property
     def same(self) -> float:
@@ -107,8 +118,11 @@ class Check:
 
     def text(self) -> str:
         """The comparison in lines for a terminal."""
+        size = f"{self.size / 1000:,.0f} KB"
+        if self.latency is not None:
+            size += f", {1000 * self.latency:.2f} ms an image on one thread"
         lines = [
-            f"{self.size / 1000:,.0f} KB, {1000 * self.latency:.2f} ms an image on one thread",
+            size,
             f"{self.same:.2%} of {len(self.logits):,} images in the same class as by Keras, "
             f"outputs within {self.difference:.1e} of the largest",
         ]
@@ -116,7 +130,7 @@ class Check:
             ours, theirs = ((x.argmax(-1) == self.labels).mean() for x in (self.logits, self.keras))
             count = f"{len(self.labels):,}"
             lines.append(f"accuracy on these {count} images {ours:.2%}, by Keras {theirs:.2%}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.notes] if self.notes else lines)
 
 
 @functools.cache
@@ -139,10 +153,11 @@ def get(target: str) -> Format:
         raise unknown("format", target, formats())
     if keras.backend.backend() != "tensorflow":
         raise InputError("TensorFlow writes the exports; unset KERAS_BACKEND.")
-    for name in formats()[target].packages:
+    form = formats()[target]
+    for name in form.packages:
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"{target} needs {name}: pip install 'tinyconv[export]'.")
-    return formats()[target]
+            raise InputError(f"{target} needs {name}: pip install 'tinyconv[{form.extra}]'.")
+    return form
 
 
 def check_path(path: Path, form: Format) -> None:
@@ -173,14 +188,15 @@ def export(
 
     Args:
         model: a functional model from images to logits.
-        target: "litert", "litert-int8", "onnx", "savedmodel" or "web".
-        path: the file to write. For "savedmodel" and "web", the folder to make, which must not
-            exist.
+        target: "litert", "litert-int8", "micro", "onnx", "savedmodel" or "web".
+        path: the file to write. For "micro", "savedmodel" and "web", the folder to make, which must
+            not exist.
         images: images to compare with, (N, height, width, 3) in uint8.
         labels: the classes of `images`, (N,), if they are known.
-        calibration: images from which "litert-int8" learns the range of each activation, of the
-            shape of `images`. They should not be among `images`. Default: `images`.
-        about: the names of the classes and other facts, for "web".
+        calibration: images from which "litert-int8" and "micro" learn the range of each
+            activation, of the shape of `images`. They should not be among `images`. Default:
+            `images`.
+        about: the names of the classes and other facts, for "micro" and "web".
 
     Returns:
         The comparison, with the size and the latency of the file. `print(check.text())` shows it.
@@ -217,7 +233,7 @@ def export(
             logits,
             np.asarray(model.predict(images, verbose=0), np.float32),
             labels,
-            _latency(run, images[:1]),
+            _latency(run, images[:1]) if form.timed else None,
             sum(file.stat().st_size for file in files),
         )
         if not check.agrees(form):
@@ -227,6 +243,11 @@ def export(
                 f"outputs differ by {check.difference:.1e} of the largest, where "
                 f"{form.difference:.0e} is allowed."
             )
+        if form.complete:
+            numbers = [str(index) for index in range(logits.shape[-1])]
+            names = (about and about.class_names) or numbers
+            notes = form.complete(written, names if len(names) == len(numbers) else numbers)
+            check = dataclasses.replace(check, notes=notes)
         written.rename(path)
     return check
 

@@ -19,15 +19,23 @@ def _write_float(model: keras.Model, path: Path, images: np.ndarray) -> None:
 def _write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
     import tensorflow as tf
 
+    converter = converter_int8(for_int8(rewritten(model)), images)
+    converter.inference_input_type = tf.uint8
+    path.write_bytes(converter.convert())
+
+
+def converter_int8(model: keras.Model, images: np.ndarray) -> Any:
+    """A converter of `model` to operations in int8, calibrated with `images`."""
+    import tensorflow as tf
+
     def examples() -> Iterator[list[np.ndarray]]:
         return ([image[None].astype(np.float32)] for image in images)
 
-    converter = _converter(for_int8(rewritten(model)))
+    converter = _converter(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = examples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    path.write_bytes(converter.convert())
+    return converter
 
 
 def _converter(model: keras.Model) -> Any:
