@@ -95,17 +95,22 @@ def test_int8_computes_no_means_but_by_products(tmp_path):
     assert "SQUARED_DIFFERENCE" not in kinds and "FULLY_CONNECTED" in kinds
 
 
-@pytest.mark.slow
-def test_tiniest_survives_8_bits(tmp_path):
-    """On parts of two photographs, which it takes for things of many classes."""
-    needs("ai_edge_litert")
+def parts_of_photographs():
+    """Ninety images of 32x32 pixels."""
     parts = [
         Image.fromarray(photo[top : top + 128, left : left + 128]).resize((32, 32))
         for photo in load_sample_images().images
         for top in range(0, 257, 64)
         for left in range(0, 513, 64)
     ]
-    images, model = np.stack(parts), create_model("tiniest", pretrained=True)
+    return np.stack(parts)
+
+
+@pytest.mark.slow
+def test_tiniest_survives_8_bits(tmp_path):
+    """On parts of two photographs, which it takes for things of many classes."""
+    needs("ai_edge_litert")
+    images, model = parts_of_photographs(), create_model("tiniest", pretrained=True)
     form, path = exporters.formats()["litert-int8"], tmp_path / "net.tflite"
     form.write(model, path, images)
     expected = model.predict_on_batch(images)
@@ -137,6 +142,32 @@ def test_onnx(name, tmp_path):
     )
     assert check.difference < 1e-4 and check.same == 1
     onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_openvino(name, tmp_path):
+    needs("openvino")
+    check = exporters.export(lively(name), "openvino", tmp_path / "net", IMAGES)
+    assert check.difference < 1e-4 and check.same == 1
+    assert {file.name for file in (tmp_path / "net").iterdir()} == {"model.xml", "model.bin"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiniest", "resnet20"])
+def test_openvino_int8_is_smaller_and_nearly_the_same(name, tmp_path):
+    needs("openvino", "nncf")
+    images, model = parts_of_photographs(), create_model(name, pretrained=True)
+    expected, logits = model.predict_on_batch(images), {}
+    for kind in ("openvino", "openvino-int8"):
+        form = exporters.formats()[kind]
+        form.write(model, tmp_path / kind, images)
+        logits[kind] = form.load(tmp_path / kind)(images)
+    difference = np.abs(logits["openvino-int8"] - expected).max() / np.abs(expected).max()
+    assert 1e-3 < difference < 0.4  # 0.22 and 0.15
+    np.testing.assert_allclose(logits["openvino"], expected, atol=1e-4 * np.abs(expected).max())
+    sizes = [(tmp_path / kind / "model.bin").stat().st_size for kind in logits]
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_savedmodel(tmp_path):
@@ -189,7 +220,16 @@ def test_a_module_in_exporters_adds_its_format(tmp_path, monkeypatch):
     monkeypatch.setattr(exporters, "__path__", [*exporters.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "tinyconv.exporters.a_runtime", raising=False)
     found = exporters.formats.__wrapped__()
-    shipped = ["litert", "litert-int8", "micro", "onnx", "savedmodel", "web"]
+    shipped = [
+        "litert",
+        "litert-int8",
+        "micro",
+        "onnx",
+        "openvino",
+        "openvino-int8",
+        "savedmodel",
+        "web",
+    ]
     assert sorted(found) == ["json", *shipped]
     assert found["json"].tail == ".json"
 

@@ -146,9 +146,10 @@ def export(
     Args:
         model: a `.keras` file, a run folder, one of `list_models(pretrained=True)`, or
             hf://USER/NAME.
-        to: "litert", "litert-int8", "micro", "onnx", "savedmodel" or "web".
-        out: the file to write, or the folder for "micro", "savedmodel" and "web". Default: the name
-            of the model.
+        to: "litert", "litert-int8", "micro", "onnx", "openvino", "openvino-int8", "savedmodel" or
+            "web".
+        out: the file to write, or the folder if the format is a folder. Default: the name of the
+            model.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the
             model was trained on, or noise if they are not known or do not exist.
         images: the number of images for the comparison.

@@ -17,11 +17,11 @@ EXAMPLES = """
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=TRAINED)
     parser.add_argument(
-        "--to", required=True, help="litert, litert-int8, micro, onnx, savedmodel or web"
+        "--to",
+        required=True,
+        help="litert, litert-int8, micro, onnx, openvino, openvino-int8, savedmodel or web",
     )
-    parser.add_argument(
-        "--out", type=Path, help="the file; the folder for micro, savedmodel and web"
-    )
+    parser.add_argument("--out", type=Path, help="the file or folder to write")
     add_data(parser, "the model's own; the images to compare with Keras")
     parser.add_argument("--images", type=int, default=1000, help="number of images (1000)")
     parser.add_argument(

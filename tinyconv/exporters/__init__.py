@@ -188,9 +188,9 @@ def export(
 
     Args:
         model: a functional model from images to logits.
-        target: "litert", "litert-int8", "micro", "onnx", "savedmodel" or "web".
-        path: the file to write. For "micro", "savedmodel" and "web", the folder to make, which must
-            not exist.
+        target: the name of a format, as in docs/deploy.md.
+        path: the file to write. For a format that is a folder, the folder to make, which must not
+            exist.
         images: images to compare with, (N, height, width, 3) in uint8.
         labels: the classes of `images`, (N,), if they are known.
         calibration: images from which "litert-int8" and "micro" learn the range of each
@@ -242,6 +242,9 @@ def export(
                 f"{len(images):,} images are in the same class, where {form.same:.0%} must be, and "
                 f"outputs differ by {check.difference:.1e} of the largest, where "
                 f"{form.difference:.0e} is allowed."
+                if np.isfinite(form.difference)
+                else f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
+                f"{len(images):,} images are in the same class, where {form.same:.0%} must be."
             )
         if form.complete:
             numbers = [str(index) for index in range(logits.shape[-1])]
