@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run, start, wait_for
+from test_weights import CIFAR10
 
 from tinyconv import cli, create_model, fast, registry, timing, weights
 from tinyconv.errors import InputError
-from tinyconv.timing import ablation, peers, tables, torch_nets
+from tinyconv.timing import ablation, engines, peers, tables, torch_nets
 
 NET = "cifar10_tiny_half"
 
@@ -158,3 +159,15 @@ def turned(kernel):
     depthwise = kernel.ndim == 4 and kernel.shape[0] == 3
     axes = (2, 3, 0, 1) if depthwise else (3, 2, 0, 1) if kernel.ndim == 4 else (1, 0)
     return kernel.transpose(axes) if kernel.ndim > 1 else kernel
+
+
+@pytest.mark.slow
+def test_engines_are_timed_in_processes_of_their_own(monkeypatch):
+    pytest.importorskip("ai_edge_litert", reason="it comes with tinyconv[export]")
+    if not CIFAR10.exists():
+        pytest.skip(f"no CIFAR-10 in {CIFAR10.parent}")
+    monkeypatch.setattr(engines, "FORMATS", ("litert",))
+    names = ("fast twin", "LiteRT")
+    chosen = {name: engines.ENGINES[name] for name in names}
+    for same, figures in engines.measure("cifar10_tiny_half", chosen, rounds=2).values():
+        assert same == 1 and figures.shape == (2, 2) and figures.min() > 0
