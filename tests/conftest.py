@@ -96,6 +96,7 @@ def small(tmp_path_factory):
     """
     import keras
 
+    keras.utils.set_random_seed(0)
     image = keras.Input((32, 32, 3))
     x = keras.layers.Rescaling(1 / 255, name="normalize")(image)
     x = keras.layers.Conv2D(8, 3, 2, use_bias=False, name="stem_conv")(x)
