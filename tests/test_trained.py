@@ -171,12 +171,13 @@ def test_a_card_says_what_its_model_began_as():
 def test_a_card_names_the_teacher():
     cards = load_cards()
     report = cards.shipped()[NET]
-    made = {"run": {"model": "tiniest", "data": "cifar10"}, "epochs": 75}
+    run = {"model": "tiniest", "data": "cifar10", "recipe": "tiniest_muon"}
+    made = {"run": run, "epochs": 75}
     report |= {"teacher": {"file": "/home/me/model.keras", "sha256": "3" * 64} | made}
     report["recipe"] = report["recipe"] | {"teacher_weight": 0.6, "temperature": 2.0}
     assert (
-        f"- **Teacher**: tiniest, trained for 75 epochs on cifar10 (sha256 `{'3' * 64}`). Its "
-        "outputs have a share of 0.6 in the loss, at temperature 2.0."
+        "- **Teacher**: tiniest, a model of 75 epochs on cifar10 by `tiniest_muon` (sha256 "
+        f"`{'3' * 64}`). Its outputs have a share of 0.6 in the loss, at temperature 2.0."
     ) in cards.card(NET, report)
 
 

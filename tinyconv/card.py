@@ -125,15 +125,10 @@ def _teacher(report: dict[str, Any]) -> str:
     source, recipe = report.get("teacher"), report["recipe"]
     if not source:
         return ""
-    known = "a model of unknown training"
-    if "name" in source:
-        known = f"the published weights `{source['name']}`"
-    elif "run" in source:
-        net, data = Path(source["run"]["model"]).name, trained.data_name(source)
-        known = f"{_plain(net)}, trained for {source['epochs']} epochs on {_plain(data)}"
+    net = f"{_plain(Path(source['run']['model']).name)}, " if "run" in source else ""
     return f"""
-- **Teacher**: {known} (sha256 `{source["sha256"]}`). Its outputs have a share of \
-{recipe["teacher_weight"]} in the loss, at temperature {recipe["temperature"]}."""
+- **Teacher**: {net}{_described(source)} (sha256 `{source["sha256"]}`). Its outputs have a share \
+of {recipe["teacher_weight"]} in the loss, at temperature {recipe["temperature"]}."""
 
 
 def _strays(subject: Subject) -> str:
@@ -160,15 +155,19 @@ def _past(report: dict[str, Any]) -> str:
     """Sentences on the models that a run and the runs before it started from."""
     sentences: list[str] = []
     for model in lineage(report)[1:]:
-        known = "a model of unknown training"
-        if "name" in model:
-            known = f"the published weights `{model['name']}`"
-        elif "run" in model:
-            name, recipe = _plain(trained.data_name(model)), model["run"]["recipe"]
-            known = f"a model of {model['epochs']} epochs on {name} by `{recipe}`"
         start = "That model" if sentences else "The run"
-        sentences.append(f" {start} started from {known} (sha256 `{model['sha256']}`).")
+        sentences.append(f" {start} started from {_described(model)} (sha256 `{model['sha256']}`).")
     return "".join(sentences)
+
+
+def _described(model: dict[str, Any]) -> str:
+    """What is known of a model, given by its `tinyconv.trained.origin`."""
+    if "name" in model:
+        return f"the published weights `{model['name']}`"
+    if "run" in model:
+        name, recipe = _plain(trained.data_name(model)), model["run"]["recipe"]
+        return f"a model of {model['epochs']} epochs on {name} by `{recipe}`"
+    return "a model of unknown training"
 
 
 def _accuracy(report: dict[str, Any]) -> str:

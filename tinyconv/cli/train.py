@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--freeze", action="store_true", help="train only the head of FILE")
     add_data(parser, "cifar10", default=argparse.SUPPRESS)
-    add("--teacher", help="trained model to learn from, too: FILE.keras, NET, NET.TAG or hf://...")
+    add(
+        "--teacher",
+        help="trained model that the net learns from: FILE.keras, NET, NET.TAG, hf://...",
+    )
     add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
     add("-e", "--epoch", "--epochs", type=int, dest="epochs", help="epochs in all (the recipe's)")
     add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")

@@ -237,14 +237,14 @@ def export(
             sum(file.stat().st_size for file in files),
         )
         if not check.agrees(form):
+            outputs = (
+                f", and outputs differ by {check.difference:.1e} of the largest, where "
+                f"{form.difference:.0e} is allowed"
+            )
             raise InputError(
                 f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
-                f"{len(images):,} images are in the same class, where {form.same:.0%} must be, and "
-                f"outputs differ by {check.difference:.1e} of the largest, where "
-                f"{form.difference:.0e} is allowed."
-                if np.isfinite(form.difference)
-                else f"{path} disagrees with Keras and was removed: {check.same:.1%} of "
-                f"{len(images):,} images are in the same class, where {form.same:.0%} must be."
+                f"{len(images):,} images are in the same class, where {form.same:.0%} must be"
+                f"{outputs if np.isfinite(form.difference) else ''}."
             )
         if form.complete:
             numbers = [str(index) for index in range(logits.shape[-1])]
