@@ -90,9 +90,10 @@ class Browser:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """As `python -m http.server`, but silent, and open to other pages as a CDN is."""
+    """As `python -m http.server`, but silent, never cached, and open to other pages as a CDN is."""
 
     def end_headers(self):
+        self.send_header("Cache-Control", "no-store")
         self.send_header("Access-Control-Allow-Origin", "*")
         super().end_headers()
 
