@@ -1,4 +1,5 @@
 import functools
+import gc
 
 import keras
 import numpy as np
@@ -223,3 +224,16 @@ def test_what_cannot_be_built_says_why(arguments, sentence):
     with pytest.raises(InputError) as error:
         create_model(**arguments)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was_after_a_net_is_built(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        create_model("cifar10_tiny_half")
+        assert gc.isenabled() is enabled
+        with pytest.raises(InputError):
+            create_model("cifar10_tiny_half", num_classes=-1)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -13,7 +13,7 @@ from test_weights import CIFAR10
 
 from tinyconv import cli, create_model, fast, registry, timing, weights
 from tinyconv.errors import InputError
-from tinyconv.timing import ablation, engines, peers, tables, torch_nets
+from tinyconv.timing import ablation, engines, first_step, peers, tables, torch_nets
 
 NET = "cifar10_tiny_half"
 
@@ -171,3 +171,10 @@ def test_engines_are_timed_in_processes_of_their_own(monkeypatch):
     chosen = {name: engines.ENGINES[name] for name in names}
     for same, figures in engines.measure("cifar10_tiny_half", chosen, rounds=2).values():
         assert same == 1 and figures.shape == (2, 2) and figures.min() > 0
+
+
+@pytest.mark.slow
+def test_the_first_step_of_every_test_net_is_timed(capsys):
+    first_step.main((2,), rounds=1, libraries=("tinyconv",))
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"\| 2 \| tinyconv \| [\d.]+ \([\d.]+-[\d.]+\) \| [\d.]+ \|", row)

@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import hub, registry, saving, weights
+from tinyconv import collector, hub, registry, saving, weights
 from tinyconv.errors import InputError
 from tinyconv.facts import Net
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 
+@collector.paused()
 def create_model(
     name: str,
     num_classes: int | None = None,

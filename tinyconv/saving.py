@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyconv import collector
 from tinyconv.atomic import replacing
 from tinyconv.errors import InputError
 
@@ -118,6 +119,7 @@ def check_floatx() -> None:
         )
 
 
+@collector.paused()
 def load_model(path: Path) -> keras.Model:
     """Load a model from a `.keras` file. The model need not be a net of tinyconv.
 

@@ -5,6 +5,8 @@ The module of a command has a docstring of one line, which is the help text, `EX
 """
 
 import argparse
+import atexit
+import gc
 import importlib.util
 import json
 import os
@@ -28,6 +30,8 @@ SETTINGS = {  # entries of keras.json -> the supported values, with the default 
 def run(main: Callable[[], None]) -> None:
     """Call `main`. Print an `InputError` and exit with 2. On Ctrl-C, exit with 130."""
     terminal.prepare()
+    gc.set_threshold(100_000, 50, 50)  # the import of TensorFlow makes many objects that stay
+    atexit.register(gc.freeze)  # the interpreter ends without a search for garbage
     try:
         _check_keras()
         main()
