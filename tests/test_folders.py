@@ -15,7 +15,7 @@ from conftest import ROOT
 from PIL import Image
 
 from tinyconv import cli, data, prediction
-from tinyconv.data import files, folders, layout, splits
+from tinyconv.data import files, layout, splits, store
 from tinyconv.errors import InputError
 from tinyconv.training.train import train
 
@@ -364,7 +364,7 @@ def test_a_folder_without_splits_is_split_as_ever(tmp_path):
 def test_a_large_folder_is_read_without_pread_and_by_several_threads(folder, monkeypatch):
     loaded = load(folder)
     monkeypatch.delattr(os, "pread", raising=False)
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    monkeypatch.setattr(store, "IN_MEMORY", 0)
     stored = load(folder)
     rows = [np.random.default_rng(i).integers(len(stored.train), size=8) for i in range(400)]
     with ThreadPoolExecutor(8) as threads:
