@@ -12,6 +12,7 @@ from tinyconv.data.pictures import Listed, Pictures
 from tinyconv.errors import InputError
 
 NEEDED = ("image", "label")
+LENGTHS = {"image": 500, "label": 200, "split": 200}  # most characters of a cell
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ def _rows(path: Path) -> Iterator[Row]:
                 own = {name: cells[at].strip() for name, at in columns.items()}
                 if empty := [name for name in NEEDED if not own[name]]:
                     raise InputError(f"{where} has no {empty[0]}; fill it in or remove the line.")
+                for name, cell in own.items():
+                    if len(cell) > LENGTHS[name] or "\0" in cell:
+                        raise InputError(
+                            f"{where} has in {name} no text of at most {LENGTHS[name]} characters."
+                        )
                 split = own.get("split")
                 if split is not None and split.lower() not in WORDS:
                     raise InputError(
