@@ -153,7 +153,8 @@ def open_other(spec: str, own: str | None) -> Pictures | None:
 
 
 def _is_same_path(spec: str, own: str) -> bool:
-    return not is_name(spec) and Path(spec).resolve() == Path(own).resolve()
+    names = is_name(spec) or is_name(own)
+    return not names and Path(spec).resolve() == Path(own).resolve()
 
 
 def _open(spec: str) -> Pictures | None:
