@@ -123,6 +123,21 @@ def test_a_split_without_labels_is_not_used(prepare, capsys):
     assert "of split train of tfds:some has no label" in refused(spec, "Image ")
 
 
+def test_a_class_without_training_images_is_refused(prepare):
+    spec = prepare("strange", {"train": 3, "test": 3}, labels={"train": [0, 1, 0]})
+    refused(spec, f"{spec}, split test, has class 'light', of which the split train has no image.")
+
+
+def test_two_names_of_one_set(prepare):
+    spec = prepare("grey", {"train": 6})
+    for same in (spec, f"{spec}:1.0.0"):
+        assert data.open_other(spec, same) is None
+    for other in ("tfds:mnist", "tfds:mnits", "hf:me/grey", "grey", "digits"):
+        assert data.open_other(spec, other)
+    assert tensorflow_sets.is_same("tfds:eurosat", "tfds:eurosat:rgb")
+    assert not tensorflow_sets.is_same("tfds:eurosat", "tfds:eurosat:all")
+
+
 def test_16_bits_are_read_and_other_types_refused(prepare, tfds):
     deep = tfds.features.Image(shape=(None, None, 1), dtype=np.uint16)
     check(data.load(prepare("deep", {"train": 6, "test": 3}, deep), SIZE), train=6, test=3)
@@ -269,6 +284,8 @@ def test_a_set_of_the_hub(hub, capsys):
     assert f"{spec} is read from the folder " in capsys.readouterr().err
     check(data.load(hub("me/grey", {"train": 30}, channels=1), SIZE), train=24, test=6)
     check(data.load(hub("me/val", {"train": 6, "validation": 3}), SIZE), train=6, test=3)
+    assert data.open_other(spec, f"{spec}:default") is None
+    assert data.open_other(spec, "hf:me/val") and data.open_other(spec, "tfds:mnist")
     assert data.is_here(spec) and not data.is_here("hf:nobody/nothing")
 
 
@@ -289,10 +306,27 @@ def test_columns_of_the_hub(hub, capsys):
     refused(spec, "has no column of type ClassLabel (image: Image, label: int64)")
 
 
-def test_names_on_the_hub_and_the_library(hub, monkeypatch):
+def test_a_repository_of_image_files(hub, folder):
+    """The rows have the paths of the files, not their contents."""
+    home = folder.parent / "me" / "photos"
+    home.parent.mkdir()
+    folder.rename(home)
+    photos = data.load("hf:me/photos", SIZE)
+    assert photos.class_names == ("blue", "green", "red")
+    expected = data.load(str(home), SIZE)
+    for part in ("train", "test"):
+        one, other = getattr(photos, part), getattr(expected, part)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_names_on_the_hub(hub):
     for spec in ("hf:tiny", "hf://me/tiny", "hf:a/b/c", "hf:../x"):
         refused(spec, f"{spec!r} is not the name of a data set on the Hub: hf:OWNER/NAME or")
     refused("hf:nobody/nothing", "hf:nobody/nothing cannot be loaded by the library datasets (")
+
+
+def test_without_datasets_its_extra_is_named(monkeypatch):
     monkeypatch.setattr(hub_sets.importlib.util, "find_spec", lambda name: None)
     refused("hf:me/x", "hf:me/x needs the library datasets: pip install 'tinyconv[hub-data]'.")
     assert not data.is_here("hf:me/x")

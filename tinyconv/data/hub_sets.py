@@ -58,14 +58,23 @@ def open_set(spec: str) -> Pictures:
     return open_columns(spec, folder, tuple(features[label].names), counts, rows)
 
 
-def is_cached(spec: str) -> bool:
-    """Whether `open_set` opens this set without a download of its images."""
+def is_prepared(spec: str) -> bool:
+    """Whether a set is known and needs no download."""
+    return Path(_parse(spec)[0]).is_dir() or bool((kept := _cache(spec)) and kept.exists())
+
+
+def is_same(spec: str, other: str) -> bool:
+    """Whether two names are of the same set and configuration."""
+    return _parse(spec)[0] == _parse(other)[0] and _cache(spec) == _cache(other)
+
+
+def _cache(spec: str) -> Path | None:
+    """The folder in the cache for a set. The result is None if `datasets` does not know the set."""
     name, config = _parse(spec)
     try:
-        builder = _library(spec).load_dataset_builder(name, config)
+        return Path(_library(spec).load_dataset_builder(name, config).cache_dir)
     except Exception:  # not installed, not known, no network
-        return False
-    return Path(name).is_dir() or Path(builder.cache_dir).exists()
+        return None
 
 
 def _parse(spec: str) -> tuple[str, str | None]:

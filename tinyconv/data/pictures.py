@@ -106,6 +106,13 @@ def load(pictures: Pictures, size: tuple[int, int], holdout: int, crop: Crop | N
         everything = read["train"]
         kept, held = split_by_content(everything.images, everything.labels)
         return Dataset(pictures.name, names, everything.take(kept), everything.take(held))
+    trained = set(read["train"].labels.tolist())
+    for part, split in read.items():
+        if strange := sorted(set(split.labels.tolist()) - trained):
+            raise InputError(
+                f"{pictures.where(part)} has class {names[strange[0]]!r}, of which the split train "
+                "has no image."
+            )
     if "test" not in read:
         return Dataset(pictures.name, names, read["train"], read["val"], test_name="val")
     return Dataset(pictures.name, names, read["train"], read["test"], read.get("val"))

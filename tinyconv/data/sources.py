@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from tinyconv.errors import InputError
 
 TFDS = ("cifar10", "cifar100")
 SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # input size of a new net, in pixels
-SETS = {tensorflow_sets.PREFIX: tensorflow_sets.open_set, hub_sets.PREFIX: hub_sets.open_set}
+SETS = {library.PREFIX: library for library in (tensorflow_sets, hub_sets)}
 KNOWN = (
     "cifar10, cifar100, digits, tfds:NAME, hf:OWNER/NAME, FILE.npz, FILE.csv or a FOLDER of images"
 )
@@ -147,40 +148,44 @@ def open_other(spec: str, own: str | None) -> Pictures | None:
     The result is None if `spec` is the source `own` that a model was trained on, or always has
     splits: arrays, CIFAR and the digits.
     """
-    if own is not None and (spec == own or _is_same_path(spec, own)):
-        return None
-    return _open(spec)
+    return None if own is not None and _is_same(spec, own) else _open(spec)
 
 
-def _is_same_path(spec: str, own: str) -> bool:
-    names = is_name(spec) or is_name(own)
-    return not names and Path(spec).resolve() == Path(own).resolve()
+def _is_same(spec: str, own: str) -> bool:
+    if is_name(spec) and is_name(own):
+        library = _library(spec)
+        return spec == own or bool(
+            library and library == _library(own) and library.is_same(spec, own)
+        )
+    return not (is_name(spec) or is_name(own)) and Path(spec).resolve() == Path(own).resolve()
 
 
 def _open(spec: str) -> Pictures | None:
     """Open a folder, a table or a set of a library. The result is None for other data."""
     if spec in SIZES:
         return None
-    for prefix, open_set in SETS.items():
-        if spec.startswith(prefix):
-            return open_set(spec)
+    if library := _library(spec):
+        return library.open_set(spec)
     path = Path(spec)
     if path.is_dir():
         return open_folder(path)
     return tables.open_table(path) if tables.is_table(path) else None
 
 
+def _library(spec: str) -> Any:
+    """The module of the library whose set `spec` names, if it names one."""
+    return next((module for prefix, module in SETS.items() if spec.startswith(prefix)), None)
+
+
 def is_name(spec: str) -> bool:
     """Whether `spec` is the name of a data set rather than a path."""
-    return spec in SIZES or spec.startswith(tuple(SETS))
+    return spec in SIZES or _library(spec) is not None
 
 
 def is_here(spec: str) -> bool:
     """Whether `load` reads this data set without a download."""
-    if spec.startswith(hub_sets.PREFIX):
-        return hub_sets.is_cached(spec)
-    if spec in TFDS or spec.startswith(tensorflow_sets.PREFIX):
-        return tensorflow_sets.is_prepared(spec)
+    if library := tensorflow_sets if spec in TFDS else _library(spec):
+        return library.is_prepared(spec)
     return spec == "digits" or Path(spec).exists()
 
 

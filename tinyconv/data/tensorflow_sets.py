@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tinyconv.data.splits import Dataset, Split
 from tinyconv.errors import InputError, cause, unknown
 
 PREFIX = "tfds:"
+VERSION = re.compile(r"\w+(/.*|:[\d.*]+)")  # NAME/CONFIG and NAME:1.0.0 need no change
 STORE = "https://storage.googleapis.com"  # has most sets, whether or not their homepage answers
 
 
@@ -22,8 +24,8 @@ def open_set(spec: str) -> Pictures:
     """Open a set, and download it if it is not prepared.
 
     Args:
-        spec: tfds:NAME or tfds:NAME:CONFIG, or the name as TensorFlow Datasets writes it after
-            "tfds:".
+        spec: tfds:NAME, tfds:NAME:CONFIG, or "tfds:" before a name as TensorFlow Datasets writes
+            it, also with a version.
 
     Returns:
         The splits. Their images are not read yet.
@@ -63,7 +65,7 @@ def get_builder(spec: str) -> Any:
     import tensorflow_datasets as tfds
 
     given = spec.removeprefix(PREFIX)
-    name = given if "/" in given else given.replace(":", "/", 1)
+    name = given if VERSION.fullmatch(given) else given.replace(":", "/", 1)
     try:
         return tfds.builder(name)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -85,6 +87,14 @@ def is_prepared(spec: str) -> bool:
     """Whether a set is known and needs no download."""
     try:
         return get_builder(spec).data_path.exists()
+    except InputError:
+        return False
+
+
+def is_same(spec: str, other: str) -> bool:
+    """Whether two names are of the same set and configuration."""
+    try:
+        return get_builder(spec).data_path == get_builder(other).data_path
     except InputError:
         return False
 
