@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +108,8 @@ def test_the_splits_of_a_set_are_those_of_a_folder(prepare):
     )
     refused(prepare("tested", {"test": 6}), "tfds:tested has test alone; it needs train and test")
     refused(prepare("both", {"train": 3, "dev": 3, "val": 3}), "only one of them can be the val.")
-    refused(prepare("parts", {"a": 3, "b": 3}), "has the splits a, b; it needs train and test.")
+    refused(prepare("parts", {"a": 3, "b": 3}), "has a, b for splits; it needs train and test.")
+    check(data.load(prepare("one", {"full": 30}), SIZE), train=24, test=6)
 
 
 def test_a_split_without_labels_is_not_used(prepare, capsys):
@@ -119,6 +121,7 @@ def test_a_split_without_labels_is_not_used(prepare, capsys):
     assert f"{spec}: not used: split test, which has no labels" in capsys.readouterr().err
     spec = prepare("unknown", {"train": 3, "test": 3}, labels={"train": [-1] * 3})
     refused(spec, "has no labels in split train; training needs them.")
+    refused(prepare("blind", {"test": 3}, labels=none), "tfds:blind has no split with labels.")
     spec = prepare("some", {"train": 3, "test": 3}, labels={"train": [0, 1, -1]}, channels=3)
     assert "of split train of tfds:some has no label" in refused(spec, "Image ")
 
@@ -330,6 +333,40 @@ def test_without_datasets_its_extra_is_named(monkeypatch):
     monkeypatch.setattr(hub_sets.importlib.util, "find_spec", lambda name: None)
     refused("hf:me/x", "hf:me/x needs the library datasets: pip install 'tinyconv[hub-data]'.")
     assert not data.is_here("hf:me/x")
+
+
+def test_rows_of_the_hub_without_an_image_or_a_label(hub):
+    import datasets
+
+    spec = hub("me/gaps", {"train": 6})
+    (file,) = Path("me/gaps").rglob("*.parquet")
+    whole = datasets.Dataset.from_parquet(str(file))
+    rows = whole.cast_column("image", datasets.Image(decode=False)).to_list()
+    for row, column, said in (
+        (4, "image", f"Image 4 of split train of {spec} cannot be read as an image; replace or"),
+        (5, "label", f"Image 5 of split train of {spec} has no label, or one without a name."),
+        (0, "label", f"{spec} has no labels in split train; training needs them."),
+    ):
+        broken = [*rows[:row], rows[row] | {column: None}, *rows[row + 1 :]]
+        datasets.Dataset.from_list(broken, features=whole.features).to_parquet(file)
+        refused(spec, said)
+
+
+def test_configurations_of_the_hub(hub):
+    for name in ("one", "two"):
+        hub(f"me/several/{name}", {"train": 6, "test": 3})
+    parts = [
+        f"- config_name: {name}\n  data_files:\n"
+        + "".join(
+            f"  - split: {part}\n    path: {name}/data/{part}-*\n" for part in ("train", "test")
+        )
+        for name in ("one", "two")
+    ]
+    Path("me/several/README.md").write_text(f"---\nconfigs:\n{''.join(parts)}---\n")
+    check(data.load("hf:me/several:two", SIZE), train=6, test=3)
+    assert data.load("hf:me/several:two", SIZE).name == "me-several-two"
+    refused("hf:me/several", "Config name is missing. Please pick one among the available")
+    refused("hf:me/several:three", "hf:me/several:three cannot be loaded by the library datasets")
 
 
 @pytest.mark.slow

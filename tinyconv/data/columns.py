@@ -35,8 +35,7 @@ def open_columns(
         The splits. Their images are not read yet.
 
     Raises:
-        InputError: two splits can be the same, no split is known, or the training images have no
-            classes.
+        InputError: two splits can be the same, no split is known, or images have no classes.
     """
     roles = find_roles(spec, [split for split, count in counts.items() if count])
     for role, split in list(roles.items()):
@@ -45,6 +44,8 @@ def open_columns(
                 raise InputError(f"{spec} has no labels in split {split}; training needs them.")
             print(f"{spec}: not used: split {split}, which has no labels", file=sys.stderr)
             del roles[role]
+    if not roles:
+        raise InputError(f"{spec} has no split with labels.")
 
     def files(split: str) -> Iterator[tuple[File, str]]:
         for i, (content, label) in enumerate(rows(split)):
@@ -91,7 +92,8 @@ def find_roles(source: str, names: Iterable[str]) -> dict[str, str]:
             )
         roles[role] = name
     if not roles:
-        raise InputError(f"{source} has the splits {', '.join(names)}; it needs train and test.")
+        own = ", ".join(names) or "nothing"
+        raise InputError(f"{source} has {own} for splits; it needs train and test.")
     if others := [name for name in names if name not in roles.values()]:
         print(f"{source}: not used: split {', '.join(others)}", file=sys.stderr)
     return {part: roles[part] for part in ("train", "val", "test") if part in roles}

@@ -50,7 +50,8 @@ def open_set(spec: str) -> Pictures:
         own = sets[split].select_columns([image, label])
         for row in own.cast_column(image, datasets.Image(decode=False)):
             encoded, number = row[image] or {}, row[label]
-            content = encoded.get("bytes") or Path(encoded.get("path") or "")
+            path = encoded.get("path")
+            content = encoded.get("bytes") or (Path(path) if path else b"")
             yield content, -1 if number is None else number
 
     counts = {split: len(own) for split, own in sets.items()}
@@ -95,9 +96,6 @@ def _library(spec: str) -> Any:
 
 
 def _kind(feature: Any) -> str:
-    """The type of a column, for messages. A column of a plain type is named by its values."""
-    return (
-        str(getattr(feature, "dtype", ""))
-        if type(feature).__name__ == "Value"
-        else (type(feature).__name__)
-    )
+    """The type of a column. A column of plain values is named by their type."""
+    kind = type(feature).__name__
+    return feature.dtype if kind == "Value" else kind
