@@ -309,7 +309,7 @@ def test_columns_of_the_hub(hub, capsys):
     refused(spec, "has no column of type ClassLabel (image: Image, label: int64)")
 
 
-def test_a_repository_of_image_files(hub, folder):
+def test_a_repository_of_image_files_of_the_hub(hub, folder):
     """The rows have the paths of the files, not their contents."""
     home = folder.parent / "me" / "photos"
     home.parent.mkdir()
