@@ -38,13 +38,12 @@ def open_set(spec: str) -> Pictures:
     builder = get_builder(spec)
     image, label = _columns(builder.info, spec)
     _prepare(builder, spec)
-    features = tfds.decode.PartialDecoding(
-        {image: True, label: True}, decoders={image: tfds.decode.SkipDecoding()}
-    )
+    kinds = _kinds(builder.info)
+    skipped = {name: tfds.decode.SkipDecoding() for name in kinds if kinds[name] == "Image"}
 
     def rows(split: str) -> Iterator[Row]:
         try:
-            for row in tfds.as_numpy(builder.as_dataset(split=split, decoders=features)):
+            for row in tfds.as_numpy(builder.as_dataset(split=split, decoders=skipped)):
                 yield row[image], int(row[label])
         except Exception as error:  # a damaged file raises errors of many types
             raise _unreadable(spec, builder, error) from error
@@ -126,8 +125,7 @@ def _columns(info: Any, spec: str) -> tuple[str, str]:
 
     The set itself names them, or else there must be one of each type.
     """
-    own = info.features
-    kinds = {name: type(own[name]).__name__ for name in own} if hasattr(own, "keys") else {}
+    kinds, own = _kinds(info), info.features
     keys = info.supervised_keys
     if keys and len(keys) == 2 and [kinds.get(key) for key in keys] == ["Image", "ClassLabel"]:
         image, label = keys
@@ -137,6 +135,12 @@ def _columns(info: Any, spec: str) -> tuple[str, str]:
     if (dtype := np.dtype(own[image].np_dtype)) not in (np.uint8, np.uint16):
         raise InputError(f"{spec} has images of type {dtype}; only uint8 and uint16 are read.")
     return image, label
+
+
+def _kinds(info: Any) -> dict[str, str]:
+    """The type of each feature."""
+    own = info.features
+    return {name: type(own[name]).__name__ for name in own} if hasattr(own, "keys") else {}
 
 
 def _prepare(builder: Any, name: str) -> None:
