@@ -152,6 +152,7 @@ def test_16_bits_are_read_and_other_types_refused(prepare, tfds):
 def test_sets_without_one_image_and_one_class_are_refused(tfds, prepare, capsys):
     for name, sentence in (
         ("voc", "has no column of type ClassLabel (image: Image, "),
+        ("voc:2012", "tfds:voc:2012 has no column of type ClassLabel (image: Image, "),
         ("eurosat:all", "has no column of type Image (sentinel2: Tensor, label: ClassLabel, file"),
         ("iris", "has no column of type Image (features: Tensor, label: ClassLabel)"),
         ("dsprites", "of type ClassLabel; it needs one, as it is unclear which is meant."),

@@ -16,7 +16,9 @@ from tinyconv.data.splits import Dataset, Split
 from tinyconv.errors import InputError, cause, unknown
 
 PREFIX = "tfds:"
-VERSION = re.compile(r"\w+(/.*|:[\d.*]+)")  # NAME/CONFIG and NAME:1.0.0 need no change
+VERSION = re.compile(
+    r"\w+(/.*|:[\d*]+\.[\d*]+\.[\d*]+)"
+)  # NAME/CONFIG and NAME:1.0.0 need no change
 STORE = "https://storage.googleapis.com"  # has most sets, whether or not their homepage answers
 
 
