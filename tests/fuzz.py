@@ -175,6 +175,28 @@ def pt_door(folder: Path):
     return with_one_damaged(members) | damaged([legacy, archive(members)]), door
 
 
+def csv_door(folder: Path):
+    from tinyconv import data
+
+    names = [f"{label}{i}.png" for label in "ab" for i in range(5)]
+    for i, name in enumerate(names):
+        Image.new("L", (8, 8), i).save(folder / name)
+    plain = "image,label\n" + "".join(f'"{name}",{name[0]}\n' for name in names)
+    parts = ["train"] * 4 + ["test"]
+    split = "image,label,split\n" + "".join(
+        f"{name},{name[0]},{part}\n" for name, part in zip(names, parts * 2, strict=True)
+    )
+
+    def door(content: bytes) -> None:
+        (folder / "x.csv").write_bytes(content)
+        dataset = data.load(str(folder / "x.csv"), (8, 8))
+        for part in (dataset.train, dataset.test):
+            assert part.images.shape == (len(part), 8, 8, 3)
+            assert part.labels.max() < len(dataset.class_names)
+
+    return damaged([plain.encode(), split.encode()]), door
+
+
 def keras_door(folder: Path):
     import keras
 
@@ -285,7 +307,7 @@ def flags_door(folder: Path):
 
 DOORS = {
     door.__name__.removesuffix("_door"): door
-    for door in (npz_door, image_door, safetensors_door, pt_door, keras_door, flags_door)
+    for door in (npz_door, csv_door, image_door, safetensors_door, pt_door, keras_door, flags_door)
 }
 
 

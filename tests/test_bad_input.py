@@ -338,6 +338,22 @@ REFUSED = {
     "no such folder": (loading("no/such/folder"), "no such file or folder"),
     "too small a holdout": (loading("digits", 5), "it must be 10 to 888"),
     "too large a holdout": (loading("digits", 898), "it must be 10 to 888"),
+    "a set misspelt": (training("--data", "tfds:mnits"), "did you mean 'tfds:mnist'?"),
+    "a set of texts": (tool("evaluate", "NET", "--data", "tfds:lm1b"), "has no column of type Ima"),
+    "a set of no owner": (training("--data", "hf:cifar10"), "is not the name of a data set on the"),
+    "a table for a folder": (training("--data", "gone.csv"), "Unknown data 'gone.csv' (cifar10,"),
+    "a table without a header": (
+        file("bad.csv", b"1.png,red\n", lambda path: data.load(str(path), (32, 32))),
+        "bad.csv has '1.png, red'; it must name the columns image and label",
+    ),
+    "a table of what is not there": (
+        file("bad.csv", b"image,label\n1.png,red\n", lambda path: data.load(str(path), (32, 32))),
+        "1 of 1 images in ",
+    ),
+    "a range for a set": (
+        training("--data", "tfds:mnist", "--data-range", "0", "1"),
+        "--data-range is for the arrays of an .npz file; tfds:mnist needs none.",
+    ),
     # arrays
     "no test labels": (arrays(y_test=None), "has no y_test; it needs x_train, y_train"),
     "flat": (arrays(x_train=np.zeros((48, 3072))), "has shape (48, 3072)"),

@@ -9,7 +9,7 @@ from conftest import run
 from PIL import Image
 
 from tinyconv import data
-from tinyconv.data import folders
+from tinyconv.data import store
 from tinyconv.errors import InputError
 
 SIZE = (32, 32)
@@ -149,7 +149,7 @@ def test_batches_hold_every_image_once():
 
 def test_a_large_folder_stays_on_disk_and_is_the_same(folder, monkeypatch):
     loaded = data.load(str(folder), SIZE, holdout=6)
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    monkeypatch.setattr(store, "IN_MEMORY", 0)
     stored = data.load(str(folder), SIZE, holdout=6)
     for part in ("train", "test", "holdout"):
         one, other = getattr(loaded, part), getattr(stored, part)
@@ -168,8 +168,8 @@ def test_a_large_folder_takes_little_memory(folder):
     script = """
 import sys, tracemalloc
 from tinyconv import data
-from tinyconv.data import folders
-folders.IN_MEMORY = int(sys.argv[2])
+from tinyconv.data import store
+store.IN_MEMORY = int(sys.argv[2])
 tracemalloc.start()
 train = data.load(sys.argv[1], (160, 160), holdout=24).train
 batch, _ = data.Batches(train, 32, seed=0)[3]
@@ -188,7 +188,7 @@ def test_a_full_temporary_disk_is_one_sentence(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(folders, "IN_MEMORY", 0)
-    monkeypatch.setattr(folders.tempfile, "TemporaryFile", lambda: SimpleNamespace(write=full))
+    monkeypatch.setattr(store, "IN_MEMORY", 0)
+    monkeypatch.setattr(store.tempfile, "TemporaryFile", lambda: SimpleNamespace(write=full))
     with pytest.raises(InputError, match=r"do not fit into .* set TMPDIR to a folder"):
         data.load(str(folder), SIZE)

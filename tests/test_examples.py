@@ -1,12 +1,16 @@
-"""Every example is short, and runs as its first lines say."""
+"""Every example is short, and runs as its first lines say. The page to a phone runs as it says."""
 
 import json
+import re
+import shlex
+import sys
 
 import keras
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, command, run
 
 EXAMPLES = ROOT / "examples"
+PHONE = ROOT / "docs/folder-to-phone.md"
 MODEL = ROOT / "models/cifar10_tiny/model.keras"
 
 
@@ -48,3 +52,30 @@ def test_outliers(npz):
     areas = [float(line.split(" of 1")[0].split()[-1]) for line in out.splitlines()]
     assert len(areas) == 4 and all(0 <= area <= 1 for area in areas)
     assert areas[-1] > 0.9  # by neighbours, noise in three colours is nothing like digits
+
+
+@pytest.mark.slow
+def test_the_page_from_a_folder_to_a_phone_runs(folder, tmp_path, monkeypatch, capsys):
+    """Every command and program of the page, in its order, with one epoch."""
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+    monkeypatch.chdir(tmp_path)
+    page = PHONE.read_text(encoding="utf-8")
+    shell, python = (re.findall(rf"```{kind}\n(.*?)```", page, re.S) for kind in ("sh", "python"))
+    install, train, *exports = [shlex.split(line) for block in shell for line in block.splitlines()]
+    assert install[:3] == ["pip", "install", "-e"] and len(exports) == 2
+    command(*train[1:], "--epoch", 1)
+    (ran,) = (tmp_path / "models").iterdir()
+    for line in exports:
+        command(*(str(ran) if word == "models/RUN" else word for word in line[1:]))
+    labels, check = python
+    exec(labels.replace("models/RUN", str(ran)), {})
+    assert (tmp_path / "labels.txt").read_text().split() == ["blue", "green", "red"]
+    photo = str(folder / "red" / "0.png")
+    ((best, *_),) = [json.loads(command("predict", ran, photo, "--json")[0])["top"]]
+    for file, within in (("cifar10_tiny.tflite", 0.001), ("cifar10_tiny-int8.tflite", 0.1)):
+        monkeypatch.setattr(sys, "argv", ["check.py", file, photo])
+        capsys.readouterr()
+        exec(check, {})
+        share, name = capsys.readouterr().out.splitlines()[0].split()
+        assert name == best["class"]
+        assert float(share.rstrip("%")) / 100 == pytest.approx(best["probability"], abs=within)

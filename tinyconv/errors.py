@@ -27,3 +27,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
     return InputError(f"Unknown {kind} {name!r}: {hint}")
+
+
+def cause(error: Exception) -> str:
+    """An error of another library, shortened to one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:150]

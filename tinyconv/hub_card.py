@@ -119,7 +119,7 @@ def shareable(report: dict[str, Any]) -> dict[str, Any]:
     if "://" not in (file := kept.get("file", "://")):
         kept["file"] = _last(file)
     if isinstance(run := kept.get("run"), dict):
-        paths = {k: v for k, v in run.items() if k in PATHS and v and _last(v) != v}
+        paths = {k: v for k, v in run.items() if k in PATHS and v and not _is_name(k, v)}
         # "./" keeps a folder called cifar10 apart from CIFAR-10.
         named = {k: f"./{_last(v)}" if k == "data" else _last(v) for k, v in paths.items()}
         kept["run"] = run | named
@@ -127,6 +127,10 @@ def shareable(report: dict[str, Any]) -> dict[str, Any]:
         if kept.get(source):
             kept[source] = shareable(kept[source])
     return kept
+
+
+def _is_name(argument: str, value: str) -> bool:
+    return _last(value) == value or (argument == "data" and trained.is_set(value))
 
 
 def _last(path: str) -> str:
@@ -138,7 +142,8 @@ def _front_matter(subject: Subject, ships: bool) -> str:
     report, test = subject.report, subject.report["test"]
     data = report["run"]["data"]
     title = _json(f"accuracy on {test['images']:,} {test_name(report)} images")
-    datasets = f"datasets:\n- {_HUB[data]}\n" if data in _HUB else ""
+    own = data.removeprefix("hf:").partition(":")[0] if data.startswith("hf:") else _HUB.get(data)
+    datasets = f"datasets:\n- {own}\n" if own else ""
     return f"""\
 ---
 library_name: keras
@@ -155,7 +160,7 @@ model-index:
       type: image-classification
     dataset:
       name: {_json(trained.data_name(report))}
-      type: {_HUB.get(data, "custom")}
+      type: {own or "custom"}
       split: {test_name(report)}
     metrics:
     - type: accuracy

@@ -108,7 +108,13 @@ def report(file: Path) -> dict[str, Any]:
 
 def data_name(report: dict[str, Any]) -> str:
     """The data that a report names, for a text. Of a path, this is the last part."""
-    return Path(report["run"]["data"]).name
+    data = report["run"]["data"]
+    return data if is_set(data) else Path(data).name
+
+
+def is_set(data: str) -> bool:
+    """Whether `data` are a set of TensorFlow Datasets or of the Hub, by its name."""
+    return data.startswith(("tfds:", "hf:"))
 
 
 def origin(model: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 TRAINED = "a .keras file, a run folder, a net, weights as NET.TAG, or hf://USER/NAME"
-DATA = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
+DATA = "cifar10, cifar100, digits, tfds:NAME, hf:OWNER/NAME, FILE.npz, FILE.csv or a FOLDER"
 
 
 def add_data(parser: argparse.ArgumentParser, usual: str, **options: Any) -> None:

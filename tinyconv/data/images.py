@@ -1,5 +1,6 @@
 """Reading and resizing of image files."""
 
+import io
 import math
 import os
 import re
@@ -46,14 +47,29 @@ class Crop:
         return int(min(size) / self.share)
 
 
-def read_image(path: Path, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class Encoded:
+    """An image file in memory. `str` gives its name, for messages."""
+
+    content: bytes
+    name: str
+
+    def open(self, mode: str) -> io.BytesIO:
+        """Open the content, as `Path.open` does in the mode "rb"."""
+        return io.BytesIO(self.content)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def read_image(path: Path | Encoded, size: tuple[int, int], crop: Crop | None = None) -> np.ndarray:
     """Read an image file of any common format.
 
     Transparent pixels are blended with white. If a file has several images, the first is read.
     Colour profiles are not applied.
 
     Args:
-        path: the file.
+        path: the file, on disk or in memory.
         size: (height, width) in pixels that the image is resized to.
         crop: how to resize. Default: the whole image, whose proportions may change.
 
@@ -87,7 +103,7 @@ def read_image(path: Path, size: tuple[int, int], crop: Crop | None = None) -> n
         raise InputError(f"{path} cannot be read as an image; replace or remove it.") from error
 
 
-def _in_8_bits(image: ImageFile.ImageFile, path: Path) -> Image.Image:
+def _in_8_bits(image: ImageFile.ImageFile, path: Path | Encoded) -> Image.Image:
     """Convert an image that was just opened: upright, and with 8 bits per channel.
 
     Pillow's own conversion clips grey values of more than 8 bits. Pillow reads 16-bit colours as
@@ -142,7 +158,7 @@ def _white_level(image: ImageFile.ImageFile, raw: str, tags: Any) -> int | None:
     return next((white for white in WHITES if white in stated), None)
 
 
-def _check_levels(highest: int, white: int | None, path: Path) -> None:
+def _check_levels(highest: int, white: int | None, path: Path | Encoded) -> None:
     if white is not None and highest > white:
         raise InputError(f"{path} has the value {highest}, but says that {white} is white.")
     if white is None and 0 < highest < 2**12:

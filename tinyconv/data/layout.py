@@ -95,8 +95,11 @@ def list_classes(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
                 raise InputError(f"{owners[real]} and {path} are one file in two classes.")
         owners |= images
     if not any(classes.values()):
+        tables = sorted(folder.glob("*.csv"))
+        other = f", or --data {tables[0]}" if len(tables) == 1 else ""
         raise InputError(
-            f"{folder} has no images{_only(skipped)}; it needs one subfolder of images per class."
+            f"{folder} has no images{_only(skipped)}; it needs one subfolder of images per class"
+            f"{other}."
         )
     if empty:
         raise InputError(f"{empty[0][0]} has no images{_only(empty[0][1])}; remove it or fill it.")

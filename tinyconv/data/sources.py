@@ -1,26 +1,29 @@
-"""Data sets by name or path: TensorFlow Datasets, digits, arrays and folders."""
+"""Data sets by name or path: digits, arrays, folders, tables and the sets of two libraries."""
 
-import contextlib
 import difflib
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tinyconv.data import hub_sets, pictures, tables, tensorflow_sets
 from tinyconv.data.arrays import load_npz
-from tinyconv.data.folders import load_folder, load_test_folder
+from tinyconv.data.folders import open_folder
 from tinyconv.data.images import Crop, resize
-from tinyconv.data.layout import meant
+from tinyconv.data.pictures import Pictures
 from tinyconv.data.ranges import Range, check_range
 from tinyconv.data.splits import Dataset, Split, check_classes, shared, split_by_class
 from tinyconv.errors import InputError
 
 TFDS = ("cifar10", "cifar100")
 SIZES = dict.fromkeys((*TFDS, "digits"), (32, 32))  # input size of a new net, in pixels
+SETS = {library.PREFIX: library for library in (tensorflow_sets, hub_sets)}
+KNOWN = (
+    "cifar10, cifar100, digits, tfds:NAME, hf:OWNER/NAME, FILE.npz, FILE.csv or a FOLDER of images"
+)
 
 
 def load(
@@ -36,15 +39,17 @@ def load(
     Args:
         spec: a name or a path. "cifar10" and "cifar100" are read by TensorFlow Datasets, which uses
             the environment variable TFDS_DATA_DIR. "digits" are the 1,797 handwritten digits of
-            scikit-learn. An `.npz` file has x_train, y_train, x_test, y_test and optionally
-            class_names. A folder has one subfolder of images per class, or train/ and test/ with
-            such subfolders. The rules are in docs/data.md.
+            scikit-learn. "tfds:NAME" and "hf:OWNER/NAME" are sets of TensorFlow Datasets and of the
+            Hugging Face Hub. An `.npz` file has x_train, y_train, x_test, y_test and optionally
+            class_names. A `.csv` file has the columns image and label, and optionally split. A
+            folder has one subfolder of images per class, or train/ and test/ with such subfolders.
+            The rules are in docs/data.md.
         size: (height, width) in pixels that every image is resized to.
         holdout: the number of training images to set aside for validation. Each class keeps its
             share.
         seed: selects the images to set aside.
         data_range: the values of black and white in an `.npz`. Default: 0 and 255.
-        crop: as for `read_image`, for arrays that do not have that size. Not used for folders.
+        crop: as for `read_image`, for images that do not have that size.
 
     Returns:
         The data set. The number of test images that are also training images is printed.
@@ -56,21 +61,20 @@ def load(
         raise InputError(f"The holdout is {holdout} images; it must be 0 or more.")
     if data_range is not None:
         data_range = check_range(data_range)
-        if spec in SIZES or Path(spec).is_dir():
+        if is_name(spec) or Path(spec).is_dir() or tables.is_table(Path(spec)):
             raise InputError(f"--data-range is for the arrays of an .npz file; {spec} needs none.")
     if spec in TFDS:
-        dataset = _load_tfds(spec)
+        dataset = tensorflow_sets.load_cifar(spec)
     elif spec == "digits":
         dataset = _load_digits()
-    elif Path(spec).is_dir():
-        dataset = load_folder(Path(spec), size, holdout)
+    elif opened := _open(spec):
+        dataset = pictures.load(opened, size, holdout, crop)
     elif Path(spec).is_file():
         dataset = load_npz(Path(spec), data_range)
     else:
         near = difflib.get_close_matches(spec, (*TFDS, "digits"), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "no such file or folder."
-        known = "cifar10, cifar100, digits, FILE.npz or a FOLDER of images"
-        raise InputError(f"Unknown data {spec!r} ({known}): {hint}")
+        raise InputError(f"Unknown data {spec!r} ({KNOWN}): {hint}")
     present = [dataset.class_names[label] for label in np.unique(dataset.train.labels)]
     check_classes(spec, present)
     train, test = (
@@ -98,8 +102,8 @@ def load_test(
     """Read the images to evaluate a trained model on.
 
     Args:
-        spec: as for `load`. All images of a folder without splits are read, unless the model was
-            trained on that folder.
+        spec: as for `load`. All images of a source without splits are read, unless the model was
+            trained on it.
         size: (height, width) in pixels that every image is resized to.
         class_names: the classes of the model, if they are known. The labels become indices into
             them.
@@ -114,10 +118,9 @@ def load_test(
     Raises:
         InputError: as for `load`, or the data have a class that is not in `class_names`.
     """
-    folder = Path(spec)
-    is_folder = spec not in SIZES and folder.is_dir()
-    if data_range is None and is_another_folder(spec, own):
-        split, names, which = load_test_folder(folder, size, crop)
+    other = open_other(spec, own) if data_range is None else None
+    if other:
+        split, names, which = pictures.load_test(other, size, crop)
     else:
         dataset = load(spec, size, data_range=data_range, crop=crop)
         split, names = dataset.test, dataset.class_names
@@ -129,7 +132,7 @@ def load_test(
         return split, names, what
     assert class_names
     if unknown := [name for name in names if name not in class_names]:
-        hint = meant(folder) if is_folder and len(names) == 1 else ""
+        hint = other.hint if other and len(names) == 1 else ""
         known = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
         raise InputError(
             f"{spec} has class {unknown[0]!r}, which the model does not know ({known}){hint or '.'}"
@@ -139,55 +142,51 @@ def load_test(
     return Split(split.images, indices[split.labels]), class_names, what
 
 
-def is_another_folder(spec: str, own: str | None) -> bool:
-    """Whether `spec` is a folder, and not the folder `own` that a model was trained on."""
-    folder = Path(spec)
-    is_own = own is not None and folder.resolve() == Path(own).resolve()
-    return spec not in SIZES and folder.is_dir() and not is_own
+def open_other(spec: str, own: str | None) -> Pictures | None:
+    """The images of `spec`, a source that may have no splits.
+
+    The result is None if `spec` is the source `own` that a model was trained on, or always has
+    splits: arrays, CIFAR and the digits.
+    """
+    return None if own is not None and _is_same(spec, own) else _open(spec)
+
+
+def _is_same(spec: str, own: str) -> bool:
+    if is_name(spec) and is_name(own):
+        library = _library(spec)
+        return spec == own or bool(
+            library and library == _library(own) and library.is_same(spec, own)
+        )
+    return not (is_name(spec) or is_name(own)) and Path(spec).resolve() == Path(own).resolve()
+
+
+def _open(spec: str) -> Pictures | None:
+    """Open a folder, a table or a set of a library. The result is None for other data."""
+    if spec in SIZES:
+        return None
+    if library := _library(spec):
+        return library.open_set(spec)
+    path = Path(spec)
+    if path.is_dir():
+        return open_folder(path)
+    return tables.open_table(path) if tables.is_table(path) else None
+
+
+def _library(spec: str) -> Any:
+    """The module of the library whose set `spec` names, if it names one."""
+    return next((module for prefix, module in SETS.items() if spec.startswith(prefix)), None)
+
+
+def is_name(spec: str) -> bool:
+    """Whether `spec` is the name of a data set rather than a path."""
+    return spec in SIZES or _library(spec) is not None
 
 
 def is_here(spec: str) -> bool:
     """Whether `load` reads this data set without a download."""
-    if spec in TFDS:
-        import tensorflow_datasets as tfds
-
-        return tfds.builder(spec).data_path.exists()
+    if library := tensorflow_sets if spec in TFDS else _library(spec):
+        return library.is_prepared(spec)
     return spec == "digits" or Path(spec).exists()
-
-
-def _load_tfds(name: str) -> Dataset:
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name)
-    where = tfds.core.constants.DATA_DIR
-    if not builder.data_path.exists():
-        try:
-            # Fails at once without a network; the downloader would retry for minutes.
-            with contextlib.suppress(urllib.error.HTTPError):
-                urllib.request.urlopen(builder.info.homepage, timeout=10).close()
-            builder.download_and_prepare()
-        except Exception as error:
-            raise InputError(
-                f"{name} is not prepared in {where} and cannot be downloaded ({_cause(error)}): "
-                "go online, set TFDS_DATA_DIR to where it is, or use --data digits, "
-                "--data FOLDER or --data FILE.npz."
-            ) from error
-    try:
-        train, test = (builder.as_dataset(split=s, batch_size=-1) for s in ("train", "test"))
-    except Exception as error:
-        raise InputError(
-            f"{name} in {where} cannot be read ({_cause(error)}): remove it to prepare it anew."
-        ) from error
-    splits = [
-        Split(part["image"].numpy(), part["label"].numpy().astype(np.int32))
-        for part in (train, test)
-    ]
-    return Dataset(name, tuple(builder.info.features["label"].names), splits[0], splits[1])
-
-
-def _cause(error: Exception) -> str:
-    """An error of another library, shortened to one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:150]
 
 
 def _load_digits() -> Dataset:

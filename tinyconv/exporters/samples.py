@@ -1,12 +1,10 @@
 """The images that an exported model is checked with, and those that calibrate its 8 bits."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from tinyconv import data
-from tinyconv.data.layout import find_splits
 from tinyconv.data.ranges import Range
 from tinyconv.exporters import CALIBRATION
 from tinyconv.trained import Trained
@@ -36,8 +34,8 @@ def choose(opened: Trained, spec: str | None, count: int, data_range: Range | No
 
     Args:
         opened: the trained model.
-        spec: as for `tinyconv.data.load`. All images of a folder without splits are used, unless
-            the model was trained on that folder. Default: the data that the model was trained on,
+        spec: as for `tinyconv.data.load`. All images of a source without splits are used, unless
+            the model was trained on it. Default: the data that the model was trained on,
             or noise if they are not known or do not exist.
         count: the largest number of images.
         data_range: as for `tinyconv.data.load`.
@@ -51,13 +49,14 @@ def choose(opened: Trained, spec: str | None, count: int, data_range: Range | No
         images = np.random.default_rng(0).integers(256, size=(count, *size, 3), dtype=np.uint8)
         what = "noise, as no --data is given and the model's own is not here"
         return Samples(images, None, images[:CALIBRATION], what)
-    if data.is_another_folder(spec, own) and "train" not in find_splits(Path(spec)):
+    other = data.open_other(spec, own)
+    if other and "train" not in other.splits:
         test, names, _ = data.load_test(
             spec, size, None, own, data_range, opened.crop, opened.folders
         )
         rest = test.others(count)
         train = rest if len(rest) >= CALIBRATION else test
-        what = f"images of {data.text(Path(spec).resolve().name)}"
+        what = f"images of {other.name}"
     else:
         dataset = data.load(spec, size, data_range=data_range, crop=opened.crop)
         train, test, names = dataset.train, dataset.test, dataset.class_names

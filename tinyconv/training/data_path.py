@@ -13,9 +13,9 @@ def absolute(data: str) -> str:
 
 def is_name(data: str) -> bool:
     """Whether `data` is the name of a data set rather than a path."""
-    from tinyconv.data import SIZES
+    from tinyconv import data as datasets
 
-    return data in SIZES
+    return datasets.is_name(data)
 
 
 def locate(data: str, before: str | None, folder: Path) -> str:

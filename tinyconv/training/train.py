@@ -53,7 +53,8 @@ def train(
     Args:
         model: one of `tinyconv.list_models()`, or a model to fine-tune: a `.keras` file, one of
             `tinyconv.list_models(pretrained=True)`, or hf://USER/NAME.
-        data: "cifar10", "cifar100", "digits", an `.npz` file, or a folder of images.
+        data: "cifar10", "cifar100", "digits", "tfds:NAME", "hf:OWNER/NAME", an `.npz` or `.csv`
+            file, or a folder of images.
         recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
             "finetune" for a model to fine-tune, "digits" for the data "digits", or the recipe of
             the net.
