@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
     check(args, chosen)
     import keras
 
-    from tinyconv import atomic, devices, timing
+    from tinyconv import atomic, machine, timing
     from tinyconv.timing import picture, tables
 
     total = timing.steps(args.model, args.runs, chosen)
@@ -45,11 +45,11 @@ def main(args: argparse.Namespace) -> None:
     timings = timing.measure(
         args.model, args.batch, args.runs, on_step=progress.update, peers=chosen
     )
-    machine = devices.machine()
-    report = {"runs": args.runs, "machine": machine}
+    facts = machine.describe()
+    report = {"runs": args.runs, "machine": facts}
     report["nets"] = [t.as_dict() for t in timings]
     atomic.write_text(args.out / "timing.json", json.dumps(report, indent=2) + "\n")
-    caption = describe(machine, args.batch, args.runs)
+    caption = describe(facts, args.batch, args.runs)
     picture.draw(timings, caption, args.out / "timing.png")
     print(f"\n{tables.figures(timings)}\n")
     if chosen:
