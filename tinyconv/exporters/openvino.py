@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tinyconv import terminal
 from tinyconv.exporters import Format, Runtime, in_batches, signature
 from tinyconv.exporters.rewrite import rewritten
 
@@ -22,7 +23,9 @@ def _write_float(model: keras.Model, path: Path, images: np.ndarray) -> None:
 def _write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
     import nncf
     import openvino
+    import rich
 
+    rich.reconfigure(quiet=not terminal.bars())  # NNCF's bars
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         _write_float(model, Path(folder, "float"), images)
