@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", help="PyTorch weights (.pt, .safetensors, ...), a .keras file, or NET.TAG"
     )
-    parser.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
+    parser.add_argument("target", type=Path, help="a new file: .keras, .pt or .safetensors")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -26,6 +26,7 @@ def main(args: argparse.Namespace) -> None:
     from tinyconv import atomic, outputs, report, saving, trained, weights
     from tinyconv.factory import create_model
 
+    atomic.check_new(args.target)
     atomic.check_writable(args.target.parent)
     to_keras = args.target.suffix == ".keras"
     if registry.is_pretrained(args.source) or hub.is_address(args.source):
