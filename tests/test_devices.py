@@ -75,6 +75,7 @@ def test_no_tpu_is_one_sentence(cloud):
     )
 
 
+@pytest.mark.slow
 def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, small, npz, tmp_path):
     seen = {}
 

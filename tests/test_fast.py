@@ -96,6 +96,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 def test_each_net_that_ships_has_its_blocks_fused(tmp_path):
     for name in list_models():
         assert fused_kinds(create_model(name)) == WHOLE.get(name, {}), name

@@ -228,6 +228,7 @@ def test_a_card_names_the_licence_of_the_weights_before(shipped):
     assert "The licence of the weights `resnet20.osmr_c10`: " in text
 
 
+@pytest.mark.slow
 def test_push_and_open(stand_in, folders, npz, tmp_path, capsys):
     """The last part is what a user runs, with Keras alone and with tinyconv."""
     _, tuned = folders

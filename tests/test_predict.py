@@ -30,6 +30,7 @@ def photo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_formats_folders_and_globs(photo):
     pictures = (photo, photo / "*.png", photo / "rgb.jpg")
     out, _ = run("-m", "tinyconv", "predict", NET, "--json", *pictures)
@@ -154,6 +155,7 @@ def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
     assert str(answer[1]) == f"{tmp_path / 'empty.png'} has no images."
 
 
+@pytest.mark.slow
 def test_eight_threads_get_the_answers_of_one():
     model = trained.open_model(NET).model
     images = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)

@@ -338,6 +338,7 @@ def test_predict_and_evaluate_name_the_classes_of_imagenet(server, tmp_path, mon
         api.evaluate(BYOBNET)
 
 
+@pytest.mark.slow
 def test_published_weights_are_fine_tuned(server, npz, tmp_path, capsys):
     content = published(BYOBNET)
     server.give(path_of(BYOBNET), content, X_Linked_Etag=sha256(content))

@@ -385,6 +385,7 @@ def test_a_net_without_an_original_is_refused(tmp_path):
         weights.save_torch(create_model("cifar10_tiny"), tmp_path / "net.safetensors")
 
 
+@pytest.mark.slow
 def test_convert_from_pytorch_and_back(tmp_path):
     state, logits = golden("tiniest")
     there, back = tmp_path / "net.keras", tmp_path / "back.safetensors"
