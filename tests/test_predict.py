@@ -280,6 +280,6 @@ def test_list_needs_no_keras():
 
 def test_a_run_folder_stands_for_its_model(tmp_path, capsys):
     run = trained.path("resnet20").parent
-    assert trained.find(str(run)) == run / "model.keras"
+    assert trained.model_file(str(run)) == run / "model.keras"
     with pytest.raises(InputError, match=r"is no run folder, since it has no model\.keras\.$"):
-        trained.find(str(tmp_path))
+        trained.model_file(str(tmp_path))

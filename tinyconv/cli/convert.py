@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> None:
     elif to_keras:
         model = create_model(args.net, pretrained=args.source)
     else:
-        model = saving.load_model(trained.find(args.source))
+        model = saving.load_model(trained.model_file(args.source))
     if model.name != args.net:
         raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
     if to_keras:
