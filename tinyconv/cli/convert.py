@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", help="PyTorch weights (.pt, .safetensors, ...), a .keras file, or NET.TAG"
     )
-    parser.add_argument("target", type=Path, help="a .keras, .pt or .safetensors file, which must not exist")
+    parser.add_argument(
+        "target", type=Path, help="a .keras, .pt or .safetensors file, which must not exist"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
