@@ -15,7 +15,6 @@ from tinyconv.errors import InputError
 from tinyconv.exporters import rewrite, samples
 
 NETS = ("cifar10_tiny", "cifar10_tiny_half", "tiniest", "resnet20")
-QUICK = "cifar10_tiny_half"
 IMAGES = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
 
 
@@ -34,9 +33,8 @@ def lively(name):
     return model
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=pytest.mark.slow if x != QUICK else ()) for x in NETS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 def test_a_rewritten_net_is_the_same_function(name):
     model = lively(name)
     rewritten = rewrite.rewritten(model)  # leaves it as it was, for another time

@@ -43,7 +43,9 @@ def images(count, *shape):
     return np.random.default_rng(1).integers(256, size=(count, *shape, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow if x == "cifar10_tiny" else ()) for x in FUSED]
+)
 @pytest.mark.parametrize("shape", [(32, 32), (18, 12)])
 @pytest.mark.parametrize("training", [False, True])
 def test_same_answers_and_gradients(name, shape, training):

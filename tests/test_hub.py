@@ -291,6 +291,7 @@ def test_no_code_of_a_repository_runs(stand_in, tmp_path):
             trained.open_model(f"hf://me/{name}")
 
 
+@pytest.mark.slow
 def test_the_card_that_the_user_changed_is_uploaded(stand_in, shipped, capsys):
     cli.main(["card", str(shipped)])
     path = shipped / "README.md"

@@ -78,6 +78,7 @@ def test_a_missing_image_alone_is_an_error(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_batch_without_images_does_not_end_the_others(tmp_path):
     last = tmp_path / "last.png"
     Image.new("RGB", (32, 32)).save(last)
@@ -87,6 +88,7 @@ def test_a_batch_without_images_does_not_end_the_others(tmp_path):
     assert answer.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_stay_in_order(tmp_path):
     model = trained.open_model(NET).model
     rng = np.random.default_rng(0)
