@@ -162,7 +162,7 @@ def export(
 
     Raises:
         InputError: `out` exists, the model cannot be written in this format, or the outputs of the
-            file differ from those of Keras. The file is then removed.
+            new file differ from those of Keras. No new file is left.
 
     Example:
 
