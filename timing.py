@@ -1,11 +1,13 @@
 """Time tiny image classifiers on this machine: python timing.py --model cifar10_tiny
 
-The same as `tinyconv time`.
+The same as `tinyconv time`, with `--out` set to the folder `images` beside this file.
 """
 
 import sys
+from pathlib import Path
 
 from tinyconv import cli
 
 if __name__ == "__main__":
-    cli.main(["time", *sys.argv[1:]])
+    images = Path(__file__).resolve().with_name("images")
+    cli.main(["time", "--out", str(images), *sys.argv[1:]])

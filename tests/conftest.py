@@ -19,6 +19,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parents[1]
 
 
+DEEP = ("resnet32", "resnet44", "resnet56")  # nets that differ from resnet20 by their depth alone
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of a deep net among all nets as slow."""
+    for item in items:
+        if any(net in item.name for net in DEEP):
+            item.add_marker(pytest.mark.slow)
+
+
 def start(*arguments, group=False, **environment):
     """Start `python ARGUMENTS...` as a user would, its output in pipes, maybe in its own group."""
     return subprocess.Popen(

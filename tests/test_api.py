@@ -14,6 +14,7 @@ import tinyconv
 from tinyconv import cli
 
 FUNCTIONS = ("create_model", "list_models", "train", "evaluate", "predict", "export")
+LONG = ("train", "evaluate", "export")  # examples
 
 
 def example(name):
@@ -22,7 +23,9 @@ def example(name):
     return textwrap.dedent(code)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow if x in LONG else ()) for x in FUNCTIONS]
+)
 def test_a_public_function_says_what_it_takes_and_returns_and_its_example_runs(
     name, tmp_path, monkeypatch, capsys
 ):
@@ -41,6 +44,7 @@ def test_a_public_function_says_what_it_takes_and_returns_and_its_example_runs(
     exec(example(name), {"tinyconv": tinyconv})
 
 
+@pytest.mark.slow
 def test_what_is_public_needs_no_keras():
     code = f"""
 import sys, tinyconv

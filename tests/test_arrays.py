@@ -265,6 +265,7 @@ def train(*arguments):
     args.main(args)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_range(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     changed = {"x_train": X / 127.5 - 1, "x_test": X[:12] / 127.5 - 1}
@@ -286,6 +287,7 @@ def test_a_run_keeps_its_range(small, tmp_path, monkeypatch, capsys):
     assert f"{report['test']['accuracy']:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_other_data_need_a_range_of_their_own(tmp_path, monkeypatch):
     model = create_model("resnet20", num_classes=3)
     run = {"data": "gone", "data_range": [0, 1]}

@@ -322,6 +322,10 @@ REFUSED = {
     "no command": (tool("trian"), "invalid choice: 'trian'"),
     "convert nothing": (tool("convert", "tiniest", "gone.pt", "x.keras"), "no file gone.pt."),
     "convert an unknown net": (tool("convert", "tiny", "x.pt", "x.keras"), "Unknown net 'tiny'"),
+    "convert over a file": (
+        tool("convert", "tiniest", "x.pt", "NET"),
+        "net.keras is there already; remove it or choose another.",
+    ),
     "convert into /proc": (
         tool("convert", "tiniest", "x.pt", "/proc/1/x.keras"),
         "Cannot write to /proc/1",

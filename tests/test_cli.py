@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from conftest import command, run
 
 from tinyconv import create_model
@@ -17,6 +18,7 @@ def test_summary_of_a_model_of_ones_own(tmp_path):
     assert [row.split()[1] for row in rows[-3:-1]] == ["Flatten", "Dense"]
 
 
+@pytest.mark.slow
 def test_evaluate(npz, tmp_path):
     model = create_model("cifar10_tiny_half", num_classes=3)
     model.get_layer("head_dense").kernel.assign(np.zeros((64, 3)))

@@ -31,6 +31,7 @@ def test_digits_are_real_and_never_shared_between_the_splits():
     assert len(np.unique(everything.reshape(1797, -1), axis=0)) == 1797
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.exists(), reason=f"no CIFAR-10 in {CIFAR10.parent}")
 def test_cifar10_is_whole():
     cifar = data.load("cifar10", SIZE, holdout=5000)

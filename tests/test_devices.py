@@ -1,11 +1,13 @@
 """What a training runs on, with stand-ins for what is not here."""
 
 import json
+import platform
 import socket
 
 import keras
 import numpy as np
 import pytest
+from conftest import run
 
 from tinyconv import create_model, devices, hosts, saving
 from tinyconv.errors import InputError
@@ -73,6 +75,7 @@ def test_no_tpu_is_one_sentence(cloud):
     )
 
 
+@pytest.mark.slow
 def test_a_tpu_trains_in_bfloat16_on_whole_batches_in_long_executions(cloud, small, npz, tmp_path):
     seen = {}
 
@@ -135,3 +138,14 @@ def test_mixed_precision_ends_in_float32(name, kind, dtype):
     expected = np.asarray(net(images))
     error = np.abs(np.asarray(logits) - expected).max() / np.abs(expected).max()
     assert 0 < error < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels for x86-64")
+def test_the_report_names_the_kernels_of_the_blas():
+    """They are a part of what two equal runs have in common; `OPENBLAS_CORETYPE` chooses others."""
+    code = "from tinyconv import machine; print(machine.describe()['blas'])"
+    for kernels in ("Nehalem", "Haswell"):
+        out, _ = run("-c", code, OPENBLAS_CORETYPE=kernels)
+        libraries = json.loads(out.replace("'", '"'))
+        assert libraries and all(f" {kernels}" in library for library in libraries)

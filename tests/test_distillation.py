@@ -70,6 +70,7 @@ def test_the_outputs_of_the_teacher_are_those_of_the_image_and_the_class(fast):
     assert [w.path for w in both.trainable_weights] == [w.path for w in student.trainable_weights]
 
 
+@pytest.mark.slow
 def test_a_net_learns_from_its_teacher_where_the_labels_are_wrong(small, teacher, npz, tmp_path):
     with np.load(npz) as file:
         arrays = dict(file)

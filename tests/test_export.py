@@ -33,6 +33,7 @@ def lively(name):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_a_rewritten_net_is_the_same_function(name):
     model = lively(name)
@@ -43,6 +44,7 @@ def test_a_rewritten_net_is_the_same_function(name):
         np.testing.assert_allclose(answers, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_rewriting_leaves_no_layer_that_runtimes_do_badly():
     depthwise = keras.layers.DepthwiseConv2D
     for name in NETS:
@@ -171,13 +173,17 @@ def test_openvino_int8_is_smaller_and_nearly_the_same(name, tmp_path):
 
 
 def test_savedmodel(tmp_path):
-    check = exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+    model = lively("cifar10_tiny_half")
+    check = exporters.export(model, "savedmodel", tmp_path / "net", IMAGES)
     assert check.difference < 1e-5 and check.size > 4 * 48_794
     with pytest.raises(InputError, match="is there already; remove it"):
-        exporters.export(lively("cifar10_tiny_half"), "savedmodel", tmp_path / "net", IMAGES)
+        exporters.export(model, "savedmodel", tmp_path / "net", IMAGES)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is there already; remove it"):
         exporters.check_path(tmp_path / "file", exporters.get("savedmodel"))
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(InputError, match="is there already; remove it"):
+        exporters.check_path(tmp_path / "net.onnx", exporters.formats()["onnx"])
 
 
 @pytest.mark.slow
@@ -337,3 +343,25 @@ def test_int8_by_command(tmp_path):
     assert f"{target}, checked on test images of noise:" in out
     assert "of 12 images in the same class as by Keras" in out and "accuracy" not in out
     assert target.stat().st_size < trained.path("cifar10_tiny").stat().st_size / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", [("litert-int8", "onnx"), ("openvino-int8",)])
+def test_converters_print_nothing_that_is_no_use_to_a_user(targets, tmp_path):
+    """But for two lines of C++, which no setting turns off."""
+    code = """
+import sys
+from tinyconv import cli
+for target, out in zip(sys.argv[1::2], sys.argv[2::2]):
+    options = ["--out", out, "--data", "digits", "--images", "12"]
+    cli.main(["export", "resnet20", "--to", target, *options])
+"""
+    given = []
+    for target in targets:
+        needs(*exporters.formats()[target].packages)
+        given += [target, tmp_path / f"net{exporters.formats()[target].tail}"]
+    out, err = run("-c", code, *given)
+    assert out.count("of 12 images in the same class as by Keras") == len(targets)
+    assert "━" not in out  # a bar
+    lines = [x for x in err.splitlines() if not x.startswith(("INFO: Created", "fully_quantize:"))]
+    assert lines == []

@@ -43,7 +43,9 @@ def images(count, *shape):
     return np.random.default_rng(1).integers(256, size=(count, *shape, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow if x == "cifar10_tiny" else ()) for x in FUSED]
+)
 @pytest.mark.parametrize("shape", [(32, 32), (18, 12)])
 @pytest.mark.parametrize("training", [False, True])
 def test_same_answers_and_gradients(name, shape, training):
@@ -96,6 +98,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 def test_each_net_that_ships_has_its_blocks_fused(tmp_path):
     for name in list_models():
         assert fused_kinds(create_model(name)) == WHOLE.get(name, {}), name

@@ -228,6 +228,7 @@ def test_a_card_names_the_licence_of_the_weights_before(shipped):
     assert "The licence of the weights `resnet20.osmr_c10`: " in text
 
 
+@pytest.mark.slow
 def test_push_and_open(stand_in, folders, npz, tmp_path, capsys):
     """The last part is what a user runs, with Keras alone and with tinyconv."""
     _, tuned = folders
@@ -290,6 +291,7 @@ def test_no_code_of_a_repository_runs(stand_in, tmp_path):
             trained.open_model(f"hf://me/{name}")
 
 
+@pytest.mark.slow
 def test_the_card_that_the_user_changed_is_uploaded(stand_in, shipped, capsys):
     cli.main(["card", str(shipped)])
     path = shipped / "README.md"

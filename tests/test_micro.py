@@ -191,6 +191,7 @@ def test_the_missing_package_is_named_with_its_extra(monkeypatch):
         exporters.get("micro")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10_tiny_half", "tiniest", "test_convnext"])
 def test_a_net_rewritten_for_tflite_micro_is_nearly_the_same_function(name):
     model = create_model(name)

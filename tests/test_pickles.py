@@ -142,7 +142,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(x, marks=pytest.mark.slow if x.startswith("a deep") else ()) for x in REFUSED],
+)
 def test_a_hostile_or_damaged_pickle_is_refused(case, tmp_path):
     content, said = REFUSED[case]
     path = write(tmp_path / "net.pt", content)

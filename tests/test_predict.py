@@ -30,6 +30,7 @@ def photo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_formats_folders_and_globs(photo):
     pictures = (photo, photo / "*.png", photo / "rgb.jpg")
     out, _ = run("-m", "tinyconv", "predict", NET, "--json", *pictures)
@@ -77,6 +78,7 @@ def test_a_missing_image_alone_is_an_error(tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_batch_without_images_does_not_end_the_others(tmp_path):
     last = tmp_path / "last.png"
     Image.new("RGB", (32, 32)).save(last)
@@ -86,6 +88,7 @@ def test_a_batch_without_images_does_not_end_the_others(tmp_path):
     assert answer.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_stay_in_order(tmp_path):
     model = trained.open_model(NET).model
     rng = np.random.default_rng(0)
@@ -154,6 +157,7 @@ def test_a_folder_that_is_named_like_an_image_is_none(tmp_path):
     assert str(answer[1]) == f"{tmp_path / 'empty.png'} has no images."
 
 
+@pytest.mark.slow
 def test_eight_threads_get_the_answers_of_one():
     model = trained.open_model(NET).model
     images = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
@@ -278,6 +282,6 @@ def test_list_needs_no_keras():
 
 def test_a_run_folder_stands_for_its_model(tmp_path, capsys):
     run = trained.path("resnet20").parent
-    assert trained.find(str(run)) == run / "model.keras"
+    assert trained.model_file(str(run)) == run / "model.keras"
     with pytest.raises(InputError, match=r"is no run folder, since it has no model\.keras\.$"):
-        trained.find(str(tmp_path))
+        trained.model_file(str(tmp_path))

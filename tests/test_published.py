@@ -306,6 +306,7 @@ def test_images_are_cropped_as_the_source_says(tmp_path):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_predict_and_evaluate_name_the_classes_of_imagenet(server, tmp_path, monkeypatch, capsys):
     content = published(BYOBNET)
     server.give(path_of(BYOBNET), content, X_Linked_Etag=sha256(content))
@@ -338,6 +339,7 @@ def test_predict_and_evaluate_name_the_classes_of_imagenet(server, tmp_path, mon
         api.evaluate(BYOBNET)
 
 
+@pytest.mark.slow
 def test_published_weights_are_fine_tuned(server, npz, tmp_path, capsys):
     content = published(BYOBNET)
     server.give(path_of(BYOBNET), content, X_Linked_Etag=sha256(content))

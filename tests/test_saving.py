@@ -219,6 +219,7 @@ class Noted(keras.layers.Layer):
 NOTES = [{"module": "keras", "config": {"a": None}}, {"class_name": "DTypePolicy"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["None in an operation", "a layer and an operation", "notes"])
 def test_what_users_build_is_stored_whole(case, tmp_path):
     keras.backend.clear_session()

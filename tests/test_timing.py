@@ -2,13 +2,14 @@ import importlib
 import json
 import os
 import re
+import runpy
 import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run, start, wait_for
+from conftest import ROOT, command, run, start, wait_for
 from test_weights import CIFAR10
 
 from tinyconv import cli, create_model, fast, registry, timing, weights
@@ -34,6 +35,25 @@ def test_timing_measures_and_draws(tmp_path):
     assert NET in printed and "48,794" in printed and "10.04" in printed
     assert f"median and range of {report['runs']} runs" in printed
     assert "oneDNN" not in err and "absl" not in err  # the process that timed it is silent too
+
+
+def test_only_the_folder_of_out_is_written_to(tmp_path, monkeypatch):
+    one = timing.Spread((1.0, 1.0, 1.0))
+    made = timing.Timing(NET, "tinyconv", 1, 1, 1, {32: one}, {32: one}, one, one)
+    monkeypatch.setattr(timing, "measure", lambda *_, **__: [made])
+    monkeypatch.chdir(tmp_path)
+    command("time", "--model", NET, "--compare", "keras")
+    assert not list(tmp_path.iterdir())
+    command("time", "--model", NET, "--compare", "keras", "--out", "there")
+    assert {file.name for file in tmp_path.glob("there/*")} == {"timing.json", "timing.png"}
+
+
+def test_the_script_writes_to_the_images_beside_it(monkeypatch):
+    given = []
+    monkeypatch.setattr(cli, "main", given.extend)
+    monkeypatch.setattr(sys, "argv", ["timing.py", "--runs", "2"])
+    runpy.run_path(str(ROOT / "timing.py"), run_name="__main__")
+    assert cli.parse(given).out == ROOT / "images" and cli.parse(given).runs == 2
 
 
 @pytest.mark.slow
@@ -63,6 +83,7 @@ def test_a_module_in_peers_adds_its_peer(tmp_path, monkeypatch):
         peers.get("pytorch")
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_another_process_is_one_sentence_in_this():
     with pytest.raises(InputError, match="Unknown net 'cifar10_tinny'"):
         timing.measure(["cifar10_tinny"])
@@ -104,6 +125,7 @@ def test_a_comparison_is_of_the_better_batches_run_by_run():
     assert "0.90 (0.80-1.00)" in lines[-1]
 
 
+@pytest.mark.slow
 def test_ablation_prints_ratios_of_training_and_inference(capsys):
     without_chain, _ = ablation.PARTS["chain"]
     ablation.main({"chain": (without_chain, (NET,))}, rounds=2)

@@ -26,6 +26,7 @@ def copy(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_every_model_that_ships_is_the_one_in_the_table():
     assert NET in trained.shipped()
     for name in trained.shipped():
@@ -193,6 +194,7 @@ def test_a_card_has_no_path_of_the_machine():
         assert words in text
 
 
+@pytest.mark.slow
 def test_cards_checksums_and_the_tables_of_nets_are_those_of_today():
     run("models/cards.py", "--check")
 

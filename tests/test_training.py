@@ -67,10 +67,11 @@ def trained(npz, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_run(small, npz, tmp_path_factory):
-    """The folder of a run of one epoch from the small model."""
-    return train(npz, "cifar10_tiny", 1, 16, False, tmp_path_factory.mktemp("small"), model=small)
+    """The folder of a run of two epochs from the small model."""
+    return train(npz, "cifar10_tiny", 2, 16, False, tmp_path_factory.mktemp("small"), model=small)
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
     folder, printed = trained
     assert {file.name for file in folder.iterdir()} == FILES
@@ -112,6 +113,7 @@ def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
         assert words in text
 
 
+@pytest.mark.slow
 def test_output_to_a_file_has_one_line_per_epoch(trained):
     _, printed = trained
     lines = printed.splitlines()
@@ -242,6 +244,7 @@ def test_muon_is_for_the_kernels_of_dense_layers_but_the_head():
     assert names == {layer.kernel.path for layer in layers} - {"head_dense/kernel"}
 
 
+@pytest.mark.slow
 def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
     """Every singular value of a kernel's update, as a matrix, is near the same number."""
     net = create_model("resnet20")
@@ -262,6 +265,7 @@ def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
             assert values.min() > 0.5 and values.max() < 1.5  # five steps of Newton and Schulz
 
 
+@pytest.mark.slow
 def test_a_killed_run_by_muon_resumes_with_the_recipe_of_its_report(small, npz, tmp_path):
     mine = replace(recipes.RECIPES["muon"], name="mine")
     whole = train(npz, mine, 2, 16, True, tmp_path / "whole", small)
@@ -274,6 +278,7 @@ def test_a_killed_run_by_muon_resumes_with_the_recipe_of_its_report(small, npz, 
     assert reports[0]["recipe"] == reports[1]["recipe"]
 
 
+@pytest.mark.slow
 def test_a_run_is_found_from_another_folder_and_after_a_move(small, npz, tmp_path, monkeypatch):
     here, other = tmp_path / "here", tmp_path / "other"
     (here / "data").mkdir(parents=True)
@@ -375,6 +380,7 @@ def test_fine_tuning_starts_from_the_weights_and_from_the_head_of_the_same_class
         np.testing.assert_allclose(new.numpy(), expected, atol=1e-6, err_msg=old.path)
 
 
+@pytest.mark.slow
 def test_averaged_weights_get_batch_statistics_of_their_own(small, npz, tmp_path, monkeypatch):
     slow = replace(recipes.RECIPES["tiniest"], augment=())
     with np.load(npz) as file:
@@ -402,15 +408,15 @@ def test_a_model_of_ones_own_can_be_fine_tuned(npz, tmp_path):
 
 
 def test_a_run_folder_is_a_model_to_start_from_and_a_folder_named_like_a_net_is_none(
-    trained, npz, tmp_path, monkeypatch
+    small_run, npz, tmp_path, monkeypatch
 ):
     started = []
     monkeypatch.setattr(training, "start", lambda run, *others: started.append(run))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resnet20").mkdir()
-    for model in (trained[0], "resnet20"):
+    for model in (small_run, "resnet20"):
         train(npz, None, 1, 16, False, tmp_path, model=model)
-    assert [run.model for run in started] == [str(trained[0] / "model.keras"), "resnet20"]
+    assert [run.model for run in started] == [str(small_run / "model.keras"), "resnet20"]
     assert [run.recipe.name for run in started] == ["finetune", "resnet"]
 
 
@@ -578,9 +584,9 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("case", SPOILT)
-def test_what_cannot_be_resumed_says_why(case, trained, tmp_path):
+def test_what_cannot_be_resumed_says_why(case, small_run, tmp_path):
     action, sentence = SPOILT[case]
-    folder = shutil.copytree(trained[0], tmp_path / "run")
+    folder = shutil.copytree(small_run, tmp_path / "run")
     action(folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.raises(InputError) as error:
@@ -644,7 +650,7 @@ cli.main(["train", *sys.argv[1:]])
 
 
 def test_hosts_compare_everything_that_makes_a_run_and_end_if_it_differs(
-    trained, npz, tmp_path, monkeypatch
+    small_run, npz, tmp_path, monkeypatch
 ):
     told = []
 
@@ -687,7 +693,7 @@ def test_hosts_compare_everything_that_makes_a_run_and_end_if_it_differs(
     names = ["red", "green", "BLUE"]
     assert same != told_by(training.start, changed("names.npz", class_names=names), tmp_path)
 
-    model = Path(shutil.copy(trained[0] / "model.keras", tmp_path))
+    model = Path(shutil.copy(small_run / "model.keras", tmp_path))
     finetune = recipes.RECIPES["finetune"]
     run = replace(changed("again.npz"), model=str(model), recipe=finetune)
     same = told_by(training.start, run, tmp_path)
@@ -696,11 +702,11 @@ def test_hosts_compare_everything_that_makes_a_run_and_end_if_it_differs(
     net.save(model)
     assert same != told_by(training.start, run, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    told_by(training.resume, trained[0])
+    told_by(training.resume, small_run)
 
 
-def test_a_run_cannot_be_made_shorter(trained, tmp_path):
-    folder = shutil.copytree(trained[0], tmp_path / "run")
+def test_a_run_cannot_be_made_shorter(small_run, tmp_path):
+    folder = shutil.copytree(small_run, tmp_path / "run")
     with pytest.raises(InputError, match=r"has 2 epochs, more than 1\."):
         training.resume(folder, epochs=1)
 

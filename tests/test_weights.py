@@ -333,6 +333,7 @@ def test_a_mapping_in_itself_is_refused():
         torch_files.unwrap(content, "It")
 
 
+@pytest.mark.slow
 def test_a_softmax_after_the_head_is_not_lost_on_the_way_to_pytorch(tmp_path):
     net = create_model("tiniest")
     ends = (keras.ops.softmax(net.output), keras.layers.Softmax()(net.output))
@@ -385,6 +386,7 @@ def test_a_net_without_an_original_is_refused(tmp_path):
         weights.save_torch(create_model("cifar10_tiny"), tmp_path / "net.safetensors")
 
 
+@pytest.mark.slow
 def test_convert_from_pytorch_and_back(tmp_path):
     state, logits = golden("tiniest")
     there, back = tmp_path / "net.keras", tmp_path / "back.safetensors"

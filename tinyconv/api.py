@@ -148,8 +148,8 @@ def export(
             hf://USER/NAME.
         to: "litert", "litert-int8", "micro", "onnx", "openvino", "openvino-int8", "savedmodel" or
             "web".
-        out: the file to write, or the folder if the format is a folder. Default: the name of the
-            model.
+        out: the file to write, or the folder if the format is a folder. It must not exist.
+            Default: the name of the model with the ending of the format, in the current folder.
         data: the images for the comparison, as for `tinyconv.train`. Default: the data that the
             model was trained on, or noise if they are not known or do not exist.
         images: the number of images for the comparison.
@@ -161,8 +161,8 @@ def export(
         The path of the written file or folder.
 
     Raises:
-        InputError: the model cannot be written in this format, or the outputs of the file differ
-            from those of Keras. The file is then removed.
+        InputError: `out` exists, the model cannot be written in this format, or the outputs of the
+            new file differ from those of Keras. No new file is left.
 
     Example:
 

@@ -43,6 +43,16 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def check_new(path: Path) -> None:
+    """Check that `path` is neither a file nor a folder.
+
+    Raises:
+        InputError: it is, and must not be replaced.
+    """
+    if path.exists():
+        raise InputError(f"{path} is there already; remove it or choose another.")
+
+
 def remove_partial(folder: Path) -> None:
     """Remove the temporary files that a killed process left in `folder`."""
     for partial in folder.glob(f"{PARTIAL}*"):

@@ -4,21 +4,17 @@ The devices are a CPU, one or several GPUs, a TPU, or those of several machines.
 """
 
 import contextlib
-import importlib
 import json
 import os
-import platform
 import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import keras
 import numpy as np
 
-import tinyconv
 from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 
@@ -244,46 +240,8 @@ def _no_tpu(tpu: str, error: Exception) -> InputError:
     )
 
 
-def machine() -> dict[str, Any]:
-    """A description of this machine: processor, cores, memory, accelerators and versions."""
-    backend = importlib.import_module(keras.backend.backend())
-    return {
-        "processor": _processor(),
-        "cores": cores(),
-        "memory_gib": _memory_gib(),
-        "accelerators": _accelerators(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "backend": keras.backend.backend(),
-        "versions": {
-            "python": platform.python_version(),
-            **{module.__name__: module.__version__ for module in (tinyconv, keras, backend, np)},
-        },
-    }
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float | None:
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return None
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-
-
-def _accelerators() -> list[str]:
+def accelerators() -> list[str]:
+    """The names of the GPUs or TPUs of this machine."""
     if keras.backend.backend() == "jax":
         import jax
 

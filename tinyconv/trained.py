@@ -129,7 +129,7 @@ def origin(model: str) -> dict[str, Any]:
         net, weights = published
         file = fetch.weights(net, weights)
         return {"file": weights.url, "sha256": sha256(file), "name": f"{net}.{weights.tag}"}
-    file = find(model)
+    file = model_file(model)
     known = report(file)
     kept = ("run", "epochs", "started_from", "teacher")
     return {"file": str(file.absolute()), "sha256": sha256(file)} | {
@@ -137,8 +137,8 @@ def origin(model: str) -> dict[str, Any]:
     }
 
 
-def find(model: str) -> Path:
-    """Find the file of a trained model.
+def model_file(model: str) -> Path:
+    """The file of a trained model, downloaded if the model is on the Hub.
 
     Args:
         model: a `.keras` file, a run folder, the name of weights that ship, or hf://USER/NAME. A
@@ -175,7 +175,7 @@ def located(model: str) -> str:
         InputError: the folder or the repository has no `model.keras`.
     """
     if model not in registry.NETS and (hub.is_address(model) or Path(model).is_dir()):
-        file = find(model)
+        file = model_file(model)
         if file.is_dir():
             raise InputError(f"{model} has no model.keras to start from; it has the parts alone.")
         return str(file)
@@ -198,7 +198,7 @@ def open_model(model: str) -> Trained:
     """
     if published := _published(model):
         return _open_published(*published)
-    file = find(model)
+    file = model_file(model)
     opened = saving.load_model(file)
     known = report(file)
     names, run = known.get("classes"), known.get("run")

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", help="PyTorch weights (.pt, .safetensors, ...), a .keras file, or NET.TAG"
     )
-    parser.add_argument("target", type=Path, help="a .keras file, or a .pt or .safetensors file")
+    parser.add_argument(
+        "target", type=Path, help="a .keras, .pt or .safetensors file, which must not exist"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -26,6 +28,7 @@ def main(args: argparse.Namespace) -> None:
     from tinyconv import atomic, outputs, report, saving, trained, weights
     from tinyconv.factory import create_model
 
+    atomic.check_new(args.target)
     atomic.check_writable(args.target.parent)
     to_keras = args.target.suffix == ".keras"
     if registry.is_pretrained(args.source) or hub.is_address(args.source):
@@ -33,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     elif to_keras:
         model = create_model(args.net, pretrained=args.source)
     else:
-        model = saving.load_model(trained.find(args.source))
+        model = saving.load_model(trained.model_file(args.source))
     if model.name != args.net:
         raise InputError(f"{args.source} is a {model.name}, not a {args.net}.")
     if to_keras:

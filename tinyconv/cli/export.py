@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="litert, litert-int8, micro, onnx, openvino, openvino-int8, savedmodel or web",
     )
-    parser.add_argument("--out", type=Path, help="the file or folder to write")
+    text = "file or folder to write, which must not exist (named after the model, in this folder)"
+    parser.add_argument("--out", type=Path, help=text)
     add_data(parser, "the model's own; the images to compare with Keras")
     parser.add_argument("--images", type=int, default=1000, help="number of images (1000)")
     parser.add_argument(

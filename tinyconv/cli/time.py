@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--runs", type=int, default=5, help="number of measurements of each figure (5)")
     text = f"what to compare the nets with ({' '.join(DEFAULT_PEERS)})"
     add("--compare", nargs="*", choices=peers.names(), help=text)
-    add(
-        "--out",
-        type=Path,
-        default=Path("images"),
-        help="folder of timing.json and timing.png (images)",
-    )
+    add("--out", type=Path, help="folder for timing.json and timing.png (neither is written)")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -37,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
     check(args, chosen)
     import keras
 
-    from tinyconv import atomic, devices, timing
+    from tinyconv import atomic, machine, timing
     from tinyconv.timing import picture, tables
 
     total = timing.steps(args.model, args.runs, chosen)
@@ -45,12 +40,12 @@ def main(args: argparse.Namespace) -> None:
     timings = timing.measure(
         args.model, args.batch, args.runs, on_step=progress.update, peers=chosen
     )
-    machine = devices.machine()
-    report = {"runs": args.runs, "machine": machine}
-    report["nets"] = [t.as_dict() for t in timings]
-    atomic.write_text(args.out / "timing.json", json.dumps(report, indent=2) + "\n")
-    caption = describe(machine, args.batch, args.runs)
-    picture.draw(timings, caption, args.out / "timing.png")
+    facts = machine.describe()
+    caption = describe(facts, args.batch, args.runs)
+    if args.out:
+        report = {"runs": args.runs, "machine": facts, "nets": [t.as_dict() for t in timings]}
+        atomic.write_text(args.out / "timing.json", json.dumps(report, indent=2) + "\n")
+        picture.draw(timings, caption, args.out / "timing.png")
     print(f"\n{tables.figures(timings)}\n")
     if chosen:
         print(f"{tables.comparison(timings)}\n")
@@ -71,9 +66,10 @@ def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
     for peer in chosen:
         for name in args.model:
             peers.get(peer).check(name)
-    from tinyconv import atomic
+    if args.out:
+        from tinyconv import atomic
 
-    atomic.check_writable(args.out)
+        atomic.check_writable(args.out)
 
 
 def describe(machine: dict[str, Any], batch_sizes: Sequence[int], runs: int) -> str:

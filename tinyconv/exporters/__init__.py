@@ -164,14 +164,12 @@ def check_path(path: Path, form: Format) -> None:
     """Check that a file of the format `form` can be written to `path`, and make its folder.
 
     Raises:
-        InputError: `path` has another ending, is a folder, is a file where the format is a folder,
-            or cannot be written.
+        InputError: `path` has another ending, is there already, or cannot be written.
     """
     _, dot, suffix = form.tail.partition(".")
     if dot and path.suffix != dot + suffix:
         raise InputError(f"{path} must end in .{suffix}.")
-    if path.is_dir() or (path.exists() and not dot):
-        raise InputError(f"{path} is there already; remove it or choose another.")
+    atomic.check_new(path)
     atomic.check_writable(path.parent)
 
 
@@ -189,8 +187,7 @@ def export(
     Args:
         model: a functional model from images to logits.
         target: the name of a format, as in docs/deploy.md.
-        path: the file to write. For a format that is a folder, the folder to make, which must not
-            exist.
+        path: the file to write, or the folder if the format is a folder. It must not exist.
         images: images to compare with, (N, height, width, 3) in uint8.
         labels: the classes of `images`, (N,), if they are known.
         calibration: images from which "litert-int8" and "micro" learn the range of each

@@ -1,5 +1,6 @@
 """LiteRT (formerly TensorFlow Lite): in float, and in 8 bits."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def _write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
 
     converter = converter_int8(for_int8(rewritten(model)), images)
     converter.inference_input_type = tf.uint8
-    path.write_bytes(converter.convert())
+    path.write_bytes(convert_int8(converter))
 
 
 def converter_int8(model: keras.Model, images: np.ndarray) -> Any:
@@ -38,6 +39,13 @@ def converter_int8(model: keras.Model, images: np.ndarray) -> Any:
     return converter
 
 
+def convert_int8(converter: Any) -> bytes:
+    """Call a converter of `converter_int8`, which warns that it lacks what it computes itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
+        return converter.convert()
+
+
 def _converter(model: keras.Model) -> Any:
     """A converter of `model` for single images, with frozen variables and built-in operations."""
     import tensorflow as tf
@@ -48,7 +56,8 @@ def _converter(model: keras.Model) -> Any:
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     function = tf.function(lambda image: model(image, training=False), [signature])
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    # The second argument keeps the variables alive. A frozen function has none.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], frozen)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyconv.errors import InputError
 from tinyconv.exporters import Format, Runtime, micro_sources
-from tinyconv.exporters.litert import converter_int8
+from tinyconv.exporters.litert import convert_int8, converter_int8
 from tinyconv.exporters.rewrite import for_int8
 
 FILE = "model.tflite"
@@ -31,7 +31,7 @@ def _write(model: keras.Model, path: Path, images: np.ndarray) -> None:
     converter = converter_int8(for_int8(model, micro=True), images)
     converter.inference_input_type = converter.inference_output_type = tf.int8
     path.mkdir()
-    (path / FILE).write_bytes(converter.convert())
+    (path / FILE).write_bytes(convert_int8(converter))
 
 
 def _load(path: Path) -> Runtime:

@@ -1,5 +1,6 @@
 """ONNX, run by ONNX Runtime."""
 
+import warnings
 from pathlib import Path
 
 import keras
@@ -11,7 +12,9 @@ from tinyconv.exporters.rewrite import rewritten
 
 def _write(model: keras.Model, path: Path, images: np.ndarray) -> None:
     exported = rewritten(model, onnx=True)
-    exported.export(path, format="onnx", input_signature=signature(model), verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"In the future `np\.object`")  # Keras' import of tf2onnx
+        exported.export(path, format="onnx", input_signature=signature(model), verbose=False)
 
 
 def _load(path: Path) -> Runtime:

@@ -2,11 +2,14 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from tinyconv import terminal
 from tinyconv.exporters import Format, Runtime, in_batches, signature
 from tinyconv.exporters.rewrite import rewritten
 
@@ -24,7 +27,7 @@ def _write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
     import openvino
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _bars_in_a_terminal_alone():
         _write_float(model, Path(folder, "float"), images)
         read = openvino.Core().read_model(Path(folder, "float", FILE))  # maps the file into memory
         calibration = nncf.Dataset([image[None].astype(np.float32) for image in images])
@@ -36,6 +39,19 @@ def _write_int8(model: keras.Model, path: Path, images: np.ndarray) -> None:
             model_type=nncf.ModelType.TRANSFORMER,  # the nets have its layers: layer norm and GELU
         )
         openvino.save_model(quantized, path / FILE, compress_to_fp16=False)
+
+
+@contextmanager
+def _bars_in_a_terminal_alone() -> Iterator[None]:
+    """Silence the console of rich, which shows NNCF's progress bars, outside a terminal."""
+    import rich
+
+    console = rich.get_console()
+    before, console.quiet = console.quiet, not terminal.bars()
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def _load(path: Path) -> Runtime:

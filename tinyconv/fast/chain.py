@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from tinyconv.devices import cores
 from tinyconv.fast.block import Block, Draws
 from tinyconv.fast.kernels import F
+from tinyconv.machine import cores
 
 IMAGES = 8  # per call of a block. A constant: sums must not depend on the number of cores
 KEPT = 2  # number of forward passes whose activations are kept

@@ -34,7 +34,7 @@ def _keras(net: str, folder: Path, fused: bool = False) -> Any:
 def _litert(net: str, folder: Path, kind: str = "litert") -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
-    from tinyconv.devices import cores
+    from tinyconv.machine import cores
 
     interpreter = Interpreter(str(folder / kind), num_threads=cores())
     interpreter.allocate_tensors()

@@ -13,9 +13,9 @@ import keras
 
 from tinyconv import augment as augmentations
 from tinyconv import data as datasets
-from tinyconv import recipes, registry, report, saving
+from tinyconv import machine, recipes, registry, report, saving
 from tinyconv.atomic import check_writable, remove_partial
-from tinyconv.devices import Devices, machine
+from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 from tinyconv.recipes import Recipe
@@ -253,7 +253,7 @@ def _folder(
         "parameters": report.parameters(trainer.net),
         "macs": report.macs(trainer.net),
         "devices": {"kind": devices.kind, "count": devices.count, "hosts": devices.hosts},
-        "machine": machine(),
+        "machine": machine.describe(),
     }
     return RunFolder(
         path,
