@@ -12,6 +12,7 @@ EXAMPLES = """
   tinyconv train --model tiniest --recipe tiniest_muon
   tinyconv train --model cifar10_tiny.keras --data photos
   tinyconv train --model test_vit3.r160_in1k --data photos
+  tinyconv train --recipe mine.toml --set learning_rate=0.01 --set augment=crop,flip
   tinyconv train --resume models/20261125-120000-tiniest-cifar10 --epoch 100
 """
 RESUMED = {"resume", "epochs"}  # the only arguments that are allowed with --resume
@@ -32,7 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         help="trained model that the net learns from: FILE.keras, NET, NET.TAG, hf://...",
     )
-    add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
+    add(
+        "--recipe",
+        help="how to train: a NAME of tinyconv recipes or FILE.toml (finetune a FILE, digits on "
+        "digits, else the net's own)",
+    )
+    add(
+        "--set",
+        action="append",
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe, such as learning_rate=0.01; repeatable",
+    )
     add("-e", "--epoch", "--epochs", type=int, dest="epochs", help="epochs in all (the recipe's)")
     add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")
     add("-a", "--augment", action=yes_or_no, help="augment the training images (the recipe's)")
@@ -65,9 +77,18 @@ def _train(given: dict, several: hosts.Hosts | None) -> None:
 
         resume(given["resume"], given.get("epochs"), several)
         return
+    if "settings" in given:
+        given["settings"] = dict(map(_setting, given["settings"]))
     from tinyconv.training.train import train
 
     train(**given, hosts=several)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text} has no value; give FIELD=VALUE.")
+    return name.strip(), value.strip()
 
 
 def _flag(name: str) -> str:

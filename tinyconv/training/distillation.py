@@ -13,7 +13,7 @@ from keras import ops
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.trained import Trained, open_model, origin
 
 

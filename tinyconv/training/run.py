@@ -6,7 +6,7 @@ from pathlib import Path
 from tinyconv import registry
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.training import data_path
 
 

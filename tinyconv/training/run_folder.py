@@ -15,7 +15,7 @@ import numpy as np
 from tinyconv import __version__
 from tinyconv.atomic import replacing, write_text
 from tinyconv.errors import InputError
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.saving import save_model
 from tinyconv.table import table
 

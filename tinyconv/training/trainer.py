@@ -15,7 +15,7 @@ from tinyconv.errors import InputError
 from tinyconv.factory import create_model
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.training import distillation
 from tinyconv.training.run import Run
 
