@@ -277,6 +277,14 @@ REFUSED = {
         training("--set", "warmup=0.1"),
         "has a warmup without a final_learning_rate, and its learning rate is therefore constant",
     ),
+    "class weights misspelt": (
+        training("--class-weights", "balance"),
+        "Unknown class weights 'balance': did you mean 'balanced'?",
+    ),
+    "no number for the smoothing": (
+        training("--set", "label_smoothing=1"),
+        "is 1.0; it must be 0 or more and below 1.",
+    ),
     "recipe to print misspelt": (tool("recipes", "moun"), "Unknown recipe 'moun': did you mean"),
     "data misspelt": (training("--data", "digts"), "did you mean 'digits'?"),
     "model gone": (training("--model", "gone.keras"), "There is no file gone.keras."),

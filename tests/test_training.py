@@ -93,6 +93,7 @@ def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
         "fast": True,
         "data_range": None,
         "teacher": None,
+        "class_weights": None,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002

@@ -25,6 +25,9 @@ RULES = {
     "weight_decay": NOT_NEGATIVE,
     "ema": BELOW_ONE,
     "mixup": SHARE,
+    "cutmix": SHARE,
+    "label_smoothing": BELOW_ONE,
+    "focal_gamma": NOT_NEGATIVE,
     "dropout": BELOW_ONE,
     "teacher_weight": SHARE,
     "temperature": POSITIVE,
@@ -62,6 +65,10 @@ class Recipe:
         weight_decay: the weight decay.
         ema: the momentum of the exponential moving average of the weights. Default: no average.
         mixup: the largest share of the other image in mixup, a part of the augmentation.
+        cutmix: the probability of cutmix for an image, a part of the augmentation. Images without
+            cutmix may have mixup.
+        label_smoothing: the share of each label that is spread over all classes.
+        focal_gamma: the exponent of the focal loss. Default: the loss is the cross-entropy.
         dropout: the rate of the net's dropout layers. Default: as in the net.
         drop_remainder: whether a last partial batch is left out.
         teacher_weight: the share of the teacher in the loss, if the run has a teacher.
@@ -91,6 +98,9 @@ class Recipe:
     drop_remainder: bool = False
     teacher_weight: float = 0.7
     temperature: float = 3.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kind in FIELDS.items():

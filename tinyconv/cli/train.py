@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="change a field of the recipe, such as learning_rate=0.01; repeatable",
     )
+    add("--class-weights", metavar="balanced", help="weigh classes in the loss by their rarity")
     add("-e", "--epoch", "--epochs", type=int, dest="epochs", help="epochs in all (the recipe's)")
     add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")
     add("-a", "--augment", action=yes_or_no, help="augment the training images (the recipe's)")

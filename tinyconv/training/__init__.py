@@ -6,6 +6,7 @@
 | `train.py` | `train` and `resume` |
 | `head.py` | the head of a trained model that a run starts from |
 | `trainer.py` | the models of a run, and their training |
+| `losses.py` | the loss of a recipe, and class weights |
 | `callbacks.py` | callbacks of every epoch |
 | `facts.py` | the facts of a run for its report |
 | `run_folder.py` | the files of a run |

@@ -32,6 +32,8 @@ def folder_of(
         "teacher": trainer.teacher and trainer.teacher.origin,
         "classes": list(dataset.class_names),
         "images": dataset.counts(),
+        "class_weights": trainer.class_weights
+        and dict(zip(dataset.class_names, trainer.class_weights, strict=True)),
         "validation": "holdout" if dataset.holdout else dataset.test_name,
         "parameters": report.parameters(trainer.net),
         "macs": report.macs(trainer.net),

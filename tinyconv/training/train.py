@@ -71,7 +71,7 @@ def train(
             weighted mean of that of the labels and the distance from the outputs of the teacher,
             with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
-            `mixed`, `freeze`, `devices` and `tpu`.
+            `class_weights`, `mixed`, `freeze`, `devices` and `tpu`.
 
     Returns:
         The path of the run folder.
@@ -114,7 +114,7 @@ def _check_settings(settings: Mapping[str, Any], run: Run, **arguments: int | No
             raise InputError(
                 f"A setting and an argument give the {name}; leave one of the two out."
             )
-        if name in ("augment", "mixup") and not run.augment:
+        if name in ("augment", "mixup", "cutmix") and not run.augment:
             raise InputError(f"The setting {name} needs augmentation; add --augment, too.")
         if name in ("teacher_weight", "temperature") and not run.teacher:
             raise InputError(f"The setting {name} needs a teacher; add --teacher, too.")
@@ -145,10 +145,10 @@ def start(
     teacher = _teacher(run, dataset)
     _check_hosts_agree(run, net, dataset, devices, teacher)
     name = net.name if net else run.model
+    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
     path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         path = run_folder.new_folder(path)
-    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
     return _train(trainer, folder_of(trainer, path, source, []), 0, callbacks)
 
 
