@@ -94,6 +94,8 @@ def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
         "data_range": None,
         "teacher": None,
         "class_weights": None,
+        "early_stop": None,
+        "keep": "last",
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002

@@ -109,8 +109,7 @@ def _training(subject: Subject) -> str:
     kinds = "".join(f", {kind}" for kind in machine["accelerators"])
     return f"""\
 - **Data**: {_plain(trained.data_name(report))}, {report["images"]["train"]:,} training images. \
-Each epoch printed the accuracy on the {report["validation"]} images. The model is that of the \
-last epoch.
+Each epoch printed the accuracy on the {report["validation"]} images. {_kept(report)}
 - **Recipe**: `{recipe["name"]}`, from {recipe["source"]}: {recipe["optimizer"]}, learning rate \
 {recipe["learning_rate"]}, batch size {run["batch_size"]}{_loss(report)}, \
 augmentation: {augment}.{taught}
@@ -120,6 +119,16 @@ augmentation: {augment}.{taught}
 - **Machine**: {machine["cores"]} CPU core{"s" * (machine["cores"] > 1)} of \
 {machine["processor"]}{kinds}; {versions}.
 - `history.csv` has one row per epoch. `report.json` has every figure to the last digit."""
+
+
+def _kept(report: dict[str, Any]) -> str:
+    """Sentences on the epoch of the model, and on an early stop."""
+    if report["run"].get("keep", "last") == "last":
+        kept = "The model is that of the last epoch."
+    else:
+        kept = f"The model is that of epoch {report['kept_epoch']}, whose accuracy was the highest."
+    stopped = report["run"].get("early_stop") and report["epochs"] < report["run"]["epochs"]
+    return kept + (f" The training stopped because {report['stopped']}." if stopped else "")
 
 
 def _loss(report: dict[str, Any]) -> str:

@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fast", action=yes_or_no, help="fused blocks on a CPU (yes)")
     add("--seed", type=int, help="seed of weights, order, dropout and augmentation (0)")
     add("--holdout", type=int, help="validate on this many training images, not on test (0)")
+    add("--early-stop", type=int, metavar="N", help="stop N epochs after the best on the holdout")
+    add("--keep", metavar="best", help="keep the best epoch on the holdout (last)")
     add("--out", type=Path, help="folder in which the run folder is made (models)")
     add("--resume", type=Path, metavar="RUN", help="resume an interrupted run folder")
 

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tinyconv.training import stopping
+from tinyconv.training.run import BEST
 from tinyconv.training.run_folder import RunFolder
 from tinyconv.training.trainer import Trainer
 
@@ -73,6 +75,9 @@ class Recorder(keras.callbacks.Callback):
         figures = {"seconds": self.seconds, "learning_rate": rate} | logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.folder.history.append({"epoch": epoch + 1} | row)
+        if self.trainer.run.keep == BEST:
+            self.trainer.keep_best(stopping.best(self.folder.history) == epoch + 1)
+        self.model.stop_training |= stopping.is_over(self.trainer.run, self.folder.history)
         self.folder.save_epoch(self.trainer.net, self.trainer.state())
 
 

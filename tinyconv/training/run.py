@@ -10,6 +10,7 @@ from tinyconv.recipe import Recipe
 from tinyconv.training import data_path
 
 BALANCED = "balanced"
+LAST, BEST = "last", "best"  # the epochs that a run can keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,10 @@ class Run:
             `tinyconv.trained.open_model`. Default: the net learns the labels alone.
         class_weights: "balanced" for weights of the classes in the loss that are inverse to their
             numbers of training images. Default: all classes have the same weight.
+        early_stop: stop after this number of epochs without a better epoch. Default: train all
+            epochs.
+        keep: "last" or "best": the model of the last epoch, or of the epoch with the highest
+            validation accuracy. Among equal accuracies, the lowest loss is the best.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -59,6 +64,8 @@ class Run:
     data_range: tuple[float, float] | None = None
     teacher: str | None = None
     class_weights: str | None = None
+    early_stop: int | None = None
+    keep: str = LAST
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
@@ -67,7 +74,11 @@ class Run:
             raise InputError("--freeze needs a trained model: --model FILE.keras or NET.TAG.")
         if self.class_weights not in (None, BALANCED):
             raise unknown("class weights", self.class_weights, [BALANCED])
+        if self.keep not in (LAST, BEST):
+            raise unknown("epoch to keep", self.keep, [LAST, BEST])
         counts = {"number of epochs": self.epochs, "batch size": self.batch_size}
+        if self.early_stop is not None:
+            counts["patience of --early-stop"] = self.early_stop
         for name, value in (counts | {"seed": self.seed}).items():
             if not isinstance(value, int):
                 raise InputError(f"The {name} is {value!r}; it must be a whole number.")

@@ -19,7 +19,7 @@ from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
 from tinyconv.recipe import Recipe
 from tinyconv.trained import located, open_model, origin
-from tinyconv.training import data_path, run_folder
+from tinyconv.training import data_path, run_folder, stopping
 from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
 from tinyconv.training.distillation import Teacher, open_teacher
 from tinyconv.training.facts import folder_of
@@ -71,7 +71,7 @@ def train(
             weighted mean of that of the labels and the distance from the outputs of the teacher,
             with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
-            `class_weights`, `mixed`, `freeze`, `devices` and `tpu`.
+            `class_weights`, `early_stop`, `keep`, `mixed`, `freeze`, `devices` and `tpu`.
 
     Returns:
         The path of the run folder.
@@ -223,6 +223,7 @@ def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Datas
     else:
         height, width = datasets.SIZES.get(run.data, registry.get(run.model).input_shape[:2])
     dataset = datasets.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
+    stopping.check(run, dataset, devices)
     if run.drops_remainder(devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
@@ -265,9 +266,11 @@ def _train(
     every: list[keras.callbacks.Callback] = [StartEpoch(trainer), recorder, *callbacks]
     if trainer.devices.hosts == 1:  # one stopped host would make the others wait
         every.append(StopOnSignal())
-    which = f"epochs {done + 1} to {run.epochs}" if done < run.epochs else "no epoch is left"
+    left = done < run.epochs and not stopping.is_over(run, history)
+    which = f"epochs {done + 1} to {run.epochs}" if left else "no epoch is left"
     print(f"{folder.path}: {folder.title}, {which}", flush=True)
-    trainer.fit(done, every)
+    if left:
+        trainer.fit(done, every)
     if recorder.diverged:
         folder.save_report("diverged")
         raise InputError(
@@ -275,12 +278,14 @@ def _train(
             f"{folder.path} keeps the {len(history)} epochs before; "
             "lower the learning rate or train in float32."
         )
-    trainer.update_net()
+    if trainer.best:
+        trainer.use_best()
+    else:
+        trainer.update_net()
     folder.save_model(trainer.net)
     if folder.writes:
         print(f"Evaluating on the training and the {dataset.test_name} images")
         train, test = trainer.evaluate(dataset.train), trainer.evaluate(dataset.test)
-        status = "complete" if len(history) == run.epochs else "interrupted"
         images = min(len(trainer.batches) * run.batch_size, len(dataset.train))
-        folder.finish(status, train, test, images)
+        folder.finish(stopping.outcome(run, history), train, test, images)
     return folder.path

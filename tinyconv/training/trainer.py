@@ -18,8 +18,9 @@ from tinyconv.hosts import LOST
 from tinyconv.mixing import CutMix, Mixup
 from tinyconv.recipe import Recipe
 from tinyconv.training import distillation, losses
-from tinyconv.training.run import Run
+from tinyconv.training.run import BEST, Run
 
+KEPT = "best:"  # starts the names of the weights of the best epoch in a checkpoint
 STALE = 0.01  # allowed share of the raw weights' statistics in the batch norms of averaged weights
 
 
@@ -83,6 +84,7 @@ class Trainer:
 
     Attributes:
         class_weights: the weight of each class in the loss, or None.
+        best: the weights of the best epoch by path, if the run keeps them.
         net: the model that is validated and saved, in float32. Its weights are averaged if the
             recipe has an EMA.
         replica: a copy of `net` on the devices, with their precision.
@@ -106,6 +108,7 @@ class Trainer:
         self.class_weights = (
             losses.balanced(dataset.train.labels, names) if run.class_weights else None
         )
+        self.best: dict[str, np.ndarray] = {}
         random.seed(run.seed)  # Keras' source of seeds for layers and initializers
         self.net = net or create_model(run.model, len(names), dataset.train.images.shape[1:])
         if run.recipe.dropout is not None:
@@ -201,6 +204,18 @@ class Trainer:
         found = self.evaluate(self.dataset.holdout or self.dataset.test, bar=False)
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
+    def keep_best(self, is_best: bool) -> None:
+        """Keep the weights of the net if its epoch is the best, or else go back to the best."""
+        if is_best:
+            self.best = {w.path: keras.ops.convert_to_numpy(w) for w in self.net.weights}
+        else:
+            self.use_best()
+
+    def use_best(self) -> None:
+        """Copy the weights of the best epoch to the net."""
+        for weight in self.net.weights:
+            weight.assign(self.best[weight.path])
+
     def update_net(self) -> None:
         """Copy the weights of the replica, or their average with an EMA, to the net."""
         weights = self.replica.get_weights()
@@ -222,7 +237,8 @@ class Trainer:
 
         Random generators are not among them, because every epoch seeds them again.
         """
-        return {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
+        state = {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
+        return state | {f"{KEPT}{path}": value for path, value in self.best.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Restore the variables of a checkpoint.
@@ -233,6 +249,11 @@ class Trainer:
         with self.devices.scope():
             self.model.optimizer.build(self.model.trainable_variables)
         variables = self._variables()
+        kept = {key: state.pop(key) for key in list(state) if key.startswith(KEPT)}
+        self.best = {key.removeprefix(KEPT): value for key, value in kept.items()}
+        shapes = {w.path: w.shape for w in self.net.weights if self.run.keep == BEST}
+        if {path: value.shape for path, value in self.best.items()} != shapes:
+            raise ValueError("best weights of another net")
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in variables.items()}:
             raise ValueError("weights of another net or optimizer")
         for name, variable in variables.items():
