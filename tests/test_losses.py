@@ -11,9 +11,10 @@ from test_training import Kill, Killed, history, only_run, same_weights, train
 
 from tinyconv import recipes
 from tinyconv.errors import InputError
-from tinyconv.training import losses
+from tinyconv.training import losses, run_folder
 from tinyconv.training import train as training
 from tinyconv.training.distillation import Distillation
+from tinyconv.training.run import Run
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(0, 3, (6, 4)).astype(np.float32)
@@ -111,6 +112,7 @@ def test_a_killed_run_with_every_setting_resumes_to_the_same_weights(small, npz,
     killed = only_run(tmp_path / "killed")
     training.resume(killed)
     same_weights(whole, killed)
+    same_weights(whole, training.start(Run(**run_folder.read(whole).run), tmp_path / "again"))
     facts = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
     assert facts[0]["recipe"] == facts[1]["recipe"]
     assert facts[0]["class_weights"] == facts[1]["class_weights"]

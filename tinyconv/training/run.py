@@ -43,6 +43,7 @@ class Run:
             epochs.
         keep: "last" or "best": the model of the last epoch, or of the epoch with the highest
             validation accuracy. Among equal accuracies, the lowest loss is the best.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -66,6 +67,7 @@ class Run:
     class_weights: str | None = None
     early_stop: int | None = None
     keep: str = LAST
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):

@@ -20,7 +20,7 @@ from tinyconv.hosts import Hosts
 from tinyconv.recipe import Recipe
 from tinyconv.trained import located, open_model, origin
 from tinyconv.training import data_path, run_folder, stopping
-from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
+from tinyconv.training.callbacks import EpochLog, Recorder, StartEpoch, StopOnSignal
 from tinyconv.training.distillation import Teacher, open_teacher
 from tinyconv.training.facts import folder_of
 from tinyconv.training.head import with_head
@@ -71,7 +71,8 @@ def train(
             weighted mean of that of the labels and the distance from the outputs of the teacher,
             with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
-            `class_weights`, `early_stop`, `keep`, `mixed`, `freeze`, `devices` and `tpu`.
+            `class_weights`, `early_stop`, `keep`, `tensorboard`, `mixed`, `freeze`, `devices` and
+            `tpu`.
 
     Returns:
         The path of the run folder.
@@ -224,6 +225,8 @@ def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Datas
         height, width = datasets.SIZES.get(run.data, registry.get(run.model).input_shape[:2])
     dataset = datasets.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
     stopping.check(run, dataset, devices)
+    if run.tensorboard:
+        EpochLog.check()
     if run.drops_remainder(devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
@@ -264,6 +267,8 @@ def _train(
     folder.save_report("running")
     recorder = Recorder(trainer, folder)
     every: list[keras.callbacks.Callback] = [StartEpoch(trainer), recorder, *callbacks]
+    if run.tensorboard and folder.writes:
+        every.insert(2, EpochLog(folder.path))
     if trainer.devices.hosts == 1:  # one stopped host would make the others wait
         every.append(StopOnSignal())
     left = done < run.epochs and not stopping.is_over(run, history)
