@@ -26,7 +26,8 @@ from sklearn.datasets import load_sample_images
 
 from tinyconv import cli, create_model
 from tinyconv.atomic import check_writable
-from tinyconv.augment import AUGMENTATIONS, Augmentation, Mixup
+from tinyconv.augment import AUGMENTATIONS, Augmentation
+from tinyconv.mixing import CutMix, Mixup
 from tinyconv.plots import GRID, INK, TEST, TRAIN, draw_curve, figure, save
 from tinyconv.recipes import RECIPES
 
@@ -261,6 +262,7 @@ def augmentations() -> dict[str, Augmentation]:
     rows = {"as it is": Augmentation((), seed=0)}
     rows |= {name: Augmentation((name,), seed=0) for name in AUGMENTATIONS}
     rows["mixup, at half time"] = Augmentation((), 0, Mixup(0.5, classes=2, epochs=2))
+    rows["cutmix"] = Augmentation((), 0, cutmix=CutMix(0.5, classes=2))
     rows["recipe tiniest"] = Augmentation(everything, 0, Mixup(0.5, classes=2, epochs=2))
     return rows
 

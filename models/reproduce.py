@@ -19,6 +19,7 @@ from tinyconv.training import run_folder
 from tinyconv.training.train import resume, train
 
 SETTINGS = ("recipe", "epochs", "batch_size", "augment", "seed", "holdout", "mixed")
+NEWER = ("class_weights", "early_stop", "keep")  # settings that older reports do not have
 
 
 def reproduce(net: str, out: Path, tpu: str | None = None, steps: int | None = None) -> Path:
@@ -40,6 +41,7 @@ def reproduce(net: str, out: Path, tpu: str | None = None, steps: int | None = N
     if shipped.facts.get("started_from"):
         raise InputError(f"The model that ships for {net} did not start from random weights.")
     options: dict[str, Any] = {name: shipped.run[name] for name in SETTINGS}
+    options |= {name: shipped.run[name] for name in NEWER if name in shipped.run}
     options |= {"model": net, "data": shipped.run["data"], "tpu": tpu}
     if steps is not None:
         options |= {"data": _few_images(options, steps, out), "epochs": 1}
@@ -69,7 +71,8 @@ def _begun(options: dict[str, Any], out: Path) -> Path | None:
     """The newest run folder with these settings and at least one epoch."""
     for checkpoint in sorted(out.glob(f"*/{run_folder.CHECKPOINT}"), reverse=True):
         stored = run_folder.read(checkpoint.parent).run
-        if all(stored[key] == options[key] for key in (*SETTINGS, "model", "data")):
+        compared = (*SETTINGS, "model", "data", *(set(NEWER) & set(options)))
+        if all(stored[key] == options[key] for key in compared):
             return checkpoint.parent
     return None
 

@@ -252,7 +252,7 @@ def flags_door(folder: Path):
         folder / "x.npz", **{f"{k}_{p}": v for p in ("train", "test") for k, v in SMALL.items()}
     )
 
-    train.Trainer = train._folder = train._train = lambda *args: None
+    train.Trainer = train.folder_of = train._train = lambda *args: None
 
     def no_tpu(self, tpu):
         raise InputError("No TPU.")
@@ -279,6 +279,7 @@ def flags_door(folder: Path):
         "--freeze",
         "--data",
         "--recipe",
+        "--set",
         "--epoch",
         "--batch",
         "--augment",

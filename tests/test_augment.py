@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tinyconv import data
-from tinyconv.augment import AUGMENTATIONS, GREY, Augmentation, Mixup, RandomColor
+from tinyconv.augment import AUGMENTATIONS, GREY, Augmentation, RandomColor
+from tinyconv.mixing import CutMix, Mixup
 
 GRADIENT = np.zeros((1, 32, 32, 3), np.uint8)
 GRADIENT[..., 0] = 8 * np.arange(32)  # red tells the column
@@ -27,7 +28,8 @@ def test_images_of_a_batch_and_steps_differ(names):
     assert first.shape == images.shape and first.dtype == np.float32
     assert first.min() >= 0 and first.max() <= 255
     variants = len(np.unique(first.reshape(64, -1), axis=0))
-    assert variants >= {("flip",): 2, ("crop",): 35, ("shift",): 35, ("color",): 50}.get(names, 55)
+    fewer = {"flip": 2, "crop": 35, "shift": 35, "color": 50, "cutout": 50, "erase": 25}
+    assert variants >= fewer.get(names[0] if len(names) == 1 else "", 55)
     assert np.any(augmented(names, images, step=1) != first)
     assert np.any(augmented(names, images, seed=1) != first)
     np.testing.assert_array_equal(augmented(names, images), first)
@@ -103,6 +105,34 @@ def test_sharpen_goes_from_1_to_2_2_most_of_the_time_and_leaves_the_border():
     np.testing.assert_allclose(sharp[:, 5, 5], 100, atol=1e-3)
 
 
+def test_cutout_blackens_a_square_of_half_the_side():
+    out = augmented(("cutout",), np.repeat(NOISE, 500, axis=0))
+    black = np.all(out == 0, axis=-1)
+    assert np.all(black.sum((1, 2)) == 256)
+    for axis in (1, 2):
+        lines = black.any(axis=3 - axis)
+        assert np.all(lines.sum(-1) == 16) and set(lines.argmax(-1)) == set(range(1, 17))
+    np.testing.assert_array_equal(out[~black], np.broadcast_to(NOISE, out.shape)[~black])
+
+
+def test_erase_puts_noise_into_a_box_of_half_of_the_images():
+    out, share = touched(("erase",), np.full((1, 32, 32, 3), 100, np.uint8))
+    assert 0.45 < share < 0.55
+    areas = np.any(out != 100, axis=-1).mean((1, 2))
+    assert 0.01 < areas.min() < 0.04 and 0.25 < areas.max() < 0.36
+    assert len(np.unique(out)) > 200
+
+
+def test_randaugment_draws_two_operations_for_each_image():
+    """Only some images of a batch get the two operations that have no strength."""
+    out = augmented(("randaugment",), np.repeat(NOISE, 1000, axis=0))
+    _, counts = np.unique(out.reshape(1000, -1), axis=0, return_counts=True)
+    alike = counts[counts > 1].sum()
+    assert 10 < alike < 100  # (2 / 11) ** 2 of them are 33, and some others are unchanged
+    grey = augmented(("randaugment",), np.full((64, 32, 32, 3), 100, np.uint8))
+    assert len(np.unique(grey.mean((1, 2, 3)).round())) > 10
+
+
 def colored(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, image=NOISE):
     layer = RandomColor(brightness, contrast, saturation, hue)
     return np.array(layer(np.repeat(image, 500, axis=0).astype(np.float32)))
@@ -158,6 +188,27 @@ def test_mixup_grows_over_the_first_half(epoch, largest_share):
     )
     assert shares.max() <= largest_share + 1e-6
     assert shares.max() >= 0.97 * largest_share and abs(shares.mean() - largest_share / 2) < 0.03
+
+
+@pytest.mark.parametrize("mixup", [None, Mixup(0.5, classes=3, epochs=1)])
+def test_cutmix_gives_the_label_the_share_of_its_box(mixup):
+    images = np.zeros((1000, 32, 32, 3), np.uint8)
+    images[::2] = 200
+    labels = np.arange(1000) % 2
+    augment = Augmentation((), 0, mixup, 1, CutMix(0.6, classes=3))
+    mixed, soft = map(np.array, augment(np.int32(1), images, labels))
+    assert soft.shape == (1000, 3) and not soft[:, 2].any()
+    np.testing.assert_allclose(soft.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(mixed.mean((1, 2, 3)) / 200, soft[:, 0], atol=0.07)
+    cut = np.array([len(np.unique(image)) == 2 for image in mixed])
+    assert 0.2 < cut.mean() < 0.35  # half of the partners have the same colour
+    shares = 1 - soft[np.arange(1000), labels][cut]
+    assert shares.min() < 0.05 and shares.max() > 0.9 and 0.4 < shares.mean() < 0.6
+    blended = (soft.max(-1) < 1) & ~cut
+    assert 0.35 < blended.mean() < 0.45 if mixup else not blended.any()
+    for step in (1, 2):
+        again = np.array(augment(np.int32(step), images, labels)[0])
+        assert np.array_equal(again, mixed) == (step == 1)
 
 
 def test_every_epoch_is_shuffled_and_augmented_anew_and_can_be_repeated():

@@ -238,6 +238,54 @@ REFUSED = {
     # train.py
     "net misspelt": (training("--model", "cifar10_tniy"), "did you mean 'cifar10_tiny'?"),
     "recipe misspelt": (training("--recipe", "digit"), "Unknown recipe 'digit': did you mean"),
+    "recipe file gone": (training("--recipe", "gone.toml"), "There is no file gone.toml."),
+    "setting misspelt": (
+        training("--set", "learning_rat=1"),
+        "Unknown setting 'learning_rat': did you mean 'learning_rate'?",
+    ),
+    "setting without a value": (training("--set", "ema"), "--set ema has no value; give FIELD=V"),
+    "setting in words": (
+        training("--set", "mixup=much"),
+        "is 'much'; it must be a number.",
+    ),
+    "setting out of range": (training("--set", "mixup=2"), "it must be 0 to 1."),
+    "setting neither true nor false": (
+        training("--set", "drop_remainder=1"),
+        "is '1'; it must be true or false.",
+    ),
+    "setting of an unknown augmentation": (
+        training("--set", "augment=crop,flop", "--augment"),
+        "Unknown augmentation 'flop': did you mean 'flip'?",
+    ),
+    "setting that needs augmentation": (
+        training("--set", "augment=crop"),
+        "The setting augment needs augmentation; add --augment, too.",
+    ),
+    "setting that needs a teacher": (
+        training("--set", "temperature=2"),
+        "The setting temperature needs a teacher; add --teacher, too.",
+    ),
+    "setting given twice": (
+        training("--set", "epochs=2"),
+        "A setting and an argument give the epochs; leave one of the two out.",
+    ),
+    "decay without an optimizer that decays": (
+        training("--set", "weight_decay=0.1"),
+        "has the optimizer adam, which has no weight decay; set the optimizer to adamw or",
+    ),
+    "warmup of a constant rate": (
+        training("--set", "warmup=0.1"),
+        "has a warmup without a final_learning_rate, and its learning rate is therefore constant",
+    ),
+    "class weights misspelt": (
+        training("--class-weights", "balance"),
+        "Unknown class weights 'balance': did you mean 'balanced'?",
+    ),
+    "no number for the smoothing": (
+        training("--set", "label_smoothing=1"),
+        "is 1.0; it must be 0 or more and below 1.",
+    ),
+    "recipe to print misspelt": (tool("recipes", "moun"), "Unknown recipe 'moun': did you mean"),
     "data misspelt": (training("--data", "digts"), "did you mean 'digits'?"),
     "model gone": (training("--model", "gone.keras"), "There is no file gone.keras."),
     "model is a folder": (

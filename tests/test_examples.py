@@ -6,8 +6,10 @@ import shlex
 import sys
 
 import keras
+import numpy as np
 import pytest
 from conftest import ROOT, command, run
+from PIL import Image
 
 EXAMPLES = ROOT / "examples"
 PHONE = ROOT / "docs/folder-to-phone.md"
@@ -44,6 +46,57 @@ def test_features(folder):
     assert out.startswith("4 images, 128 features each")
     for file, nearest in zip(files, (2, 3, 0, 1), strict=True):
         assert f"{file}: nearest is {files[nearest]}, cosine" in out
+
+
+def accuracies(out, number):
+    """The accuracies that an example printed, which are those of the reports."""
+    *_, last = out.splitlines()
+    printed = [float(line.split()[-1].rstrip("%")) for line in out.splitlines()[-1 - number : -1]]
+    mean, deviation = (float(part.split()[-1].rstrip("%")) for part in last.split(", "))
+    assert mean == pytest.approx(np.mean(printed), abs=0.02)
+    assert deviation == pytest.approx(np.std(printed, ddof=1), abs=0.02)
+    return sorted(printed)
+
+
+def reports(folder):
+    files = sorted(folder.glob("*/report.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+@pytest.mark.slow
+def test_kfold(npz, tmp_path):
+    out, _ = run(EXAMPLES / "kfold.py", npz, 3, 1, tmp_path / "runs")
+    found = reports(tmp_path / "runs")
+    assert [report["images"]["test"] for report in found] == [16, 16, 16]
+    expected = sorted(round(100 * report["test"]["accuracy"], 2) for report in found)
+    assert accuracies(out, 3) == expected
+
+
+@pytest.mark.slow
+def test_seeds(npz, tmp_path):
+    out, _ = run(EXAMPLES / "seeds.py", npz, 2, 1, tmp_path / "runs")
+    found = reports(tmp_path / "runs")
+    assert sorted(report["run"]["seed"] for report in found) == [0, 1]
+    expected = sorted(round(100 * report["test"]["accuracy"], 2) for report in found)
+    assert accuracies(out, 2) == expected
+
+
+@pytest.mark.slow
+def test_rate(npz, tmp_path):
+    out, _ = run(EXAMPLES / "rate.py", npz, 12, tmp_path / "rate.png")
+    assert 1e-5 < float(out.split("at the learning rate ")[-1]) < 1
+    assert min(Image.open(tmp_path / "rate.png").size) > 200
+
+
+@pytest.mark.slow
+def test_search(npz, tmp_path):
+    pytest.importorskip("optuna", reason="the example needs Optuna")
+    out, _ = run(EXAMPLES / "search.py", npz, 12, 2, 1, tmp_path / "runs")
+    found = reports(tmp_path / "runs")
+    rates = [report["recipe"]["learning_rate"] for report in found]
+    assert len(set(rates)) == 2 and all(report["images"]["holdout"] == 12 for report in found)
+    last = out.splitlines()[-1]
+    assert any(f"--set learning_rate={rate} --set label_smoothing=" in last for rate in rates)
 
 
 @pytest.mark.slow

@@ -94,6 +94,10 @@ def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
         "fast": True,
         "data_range": None,
         "teacher": None,
+        "class_weights": None,
+        "early_stop": None,
+        "keep": "last",
+        "tensorboard": False,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002
@@ -549,8 +553,8 @@ SPOILT = {
         "gone.npz, which do not exist; move them back there.",
     ),
     "a recipe of a newer version": (
-        lambda f: change_report(f, "recipe", cutmix=0.5),
-        "has 'cutmix' in its recipe, which tinyconv",
+        lambda f: change_report(f, "recipe", cutmax=0.5),
+        "has 'cutmax' in its recipe, which tinyconv",
     ),
     "half a seed": (
         lambda f: change_report(f, "run", seed=0.5),
@@ -574,7 +578,7 @@ SPOILT = {
     ),
     "text for a number": (
         lambda f: change_report(f, "recipe", learning_rate="0.1"),
-        "is not a run folder",
+        "The learning_rate of recipe 'cifar10_tiny' is '0.1'; it must be a number.",
     ),
     "a recipe of another type": (
         lambda f: change_report(f, "recipe", augment=None),

@@ -18,8 +18,10 @@ import numpy as np
 from keras import ops
 
 from tinyconv.errors import unknown
+from tinyconv.mixing import CutMix, Mixup
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+OPTIONS: dict[str, Any] = {"data_format": "channels_last", "dtype": "float32"}
 DRAWS_PER_STEP = 1024  # more than a layer makes, so that the draws of two steps never overlap
 
 
@@ -133,23 +135,45 @@ class RandomColor(keras.layers.Layer):
         )
 
 
+class RandAugment(keras.layers.RandAugment):
+    """Two of eleven operations for each image, of a random strength.
+
+    Keras' layer draws the two operations for a whole batch, turns by up to 180 degrees, shifts to
+    one side and never darkens. This layer draws the operations for each image, turns by up to 30
+    degrees, shears and shifts by up to 0.3 of the size, and brightens or darkens. Source: https://arxiv.org/abs/1909.13719.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(**OPTIONS)
+        self.random_rotation = keras.layers.RandomRotation(30 / 360, **OPTIONS)
+        self.random_shear = keras.layers.RandomShear(0.3, 0.3, **OPTIONS)
+        self.random_translation = keras.layers.RandomTranslation(0.3, 0.3, **OPTIONS)
+        self.random_brightness = keras.layers.RandomBrightness(0.3, **OPTIONS)
+
+    def get_random_transformation(
+        self, data: Any, training: bool = True, seed: Any = None
+    ) -> dict[str, Any]:
+        drawn = super().get_random_transformation(data, training, seed)
+        shape = (self.num_ops, ops.shape(data)[0], 1, 1, 1)
+        drawn["layer_idxes"] = keras.random.randint(
+            shape, 0, len(drawn["transforms"]), seed=self.generator
+        )
+        return drawn
+
+
 AUGMENTATIONS = {
-    "flip": lambda: keras.layers.RandomFlip(
-        "horizontal", data_format="channels_last", dtype="float32"
-    ),
-    "translate": lambda: keras.layers.RandomTranslation(
-        0.1, 0.1, fill_mode="nearest", data_format="channels_last", dtype="float32"
-    ),
+    "flip": lambda: keras.layers.RandomFlip("horizontal", **OPTIONS),
+    "translate": lambda: keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", **OPTIONS),
     "crop": lambda: RandomShift(4, border="zero"),
     "shift": lambda: RandomShift(4),
     "rotate": lambda: Sometimes(
-        0.95,
-        keras.layers.RandomRotation(
-            15 / 360, fill_mode="reflect", data_format="channels_last", dtype="float32"
-        ),
+        0.95, keras.layers.RandomRotation(15 / 360, fill_mode="reflect", **OPTIONS)
     ),
     "sharpen": lambda: Sometimes(0.95, RandomSharpness(1.0, 2.2)),
     "color": lambda: Sometimes(0.9, RandomColor(0.1, 0.1, 0.5, 0.05)),
+    "cutout": lambda: keras.layers.RandomErasing((1, 1), (0.25, 0.25), fill_value=0, **OPTIONS),
+    "erase": lambda: keras.layers.RandomErasing((0.5, 0.5), (0.02, 0.33), **OPTIONS),
+    "randaugment": RandAugment,
 }
 
 
@@ -164,38 +188,11 @@ def check(names: Iterable[str]) -> None:
             raise unknown("augmentation", name, AUGMENTATIONS)
 
 
-class Mixup(keras.layers.Layer):
-    """Mixes each image and its label with the previous image of the batch.
-
-    The share of the previous image is uniform in 0..min(epoch / epochs, largest).
-    Source: https://arxiv.org/abs/1710.09412.
-
-    Args:
-        largest: the largest share.
-        classes: the number of classes.
-        epochs: the number of epochs of the training.
-    """
-
-    def __init__(self, largest: float, classes: int, epochs: int):
-        super().__init__(dtype="float32")
-        self.largest, self.classes, self.epochs = largest, classes, epochs
-        self.generator = keras.random.SeedGenerator(0)
-
-    def call(self, images: Any, labels: Any, epoch: Any) -> tuple[Any, Any]:
-        """Mix images (B, H, W, 3) and labels (B,); the mixed labels are (B, classes)."""
-        limit = ops.minimum(ops.cast(epoch, "float32") / self.epochs, self.largest)
-        share = limit * keras.random.uniform((ops.shape(images)[0], 1), seed=self.generator)
-        labels = ops.one_hot(labels, self.classes)
-        labels += share * (ops.roll(labels, 1, axis=0) - labels)
-        images += share[:, :, None, None] * (ops.roll(images, 1, axis=0) - images)
-        return images, labels
-
-
 class Augmentation:
     """A function of a step number, images (B, H, W, 3) in 0..255 and labels (B,).
 
     The function returns the augmented images in float32 and the labels. The labels are (B, classes)
-    with mixup, and unchanged without mixup. The step number counts from the beginning of the
+    with mixup or cutmix, and unchanged without. The step number counts from the beginning of the
     training.
 
     Args:
@@ -203,6 +200,8 @@ class Augmentation:
         seed: the seed of all random numbers.
         mixup: the mixup to apply after the layers. Default: no mixup.
         steps_per_epoch: the number of steps of an epoch, for mixup.
+        cutmix: the cutmix to apply after the layers. Images that cutmix leaves out get the mixup.
+            Default: no cutmix.
 
     Raises:
         InputError: an augmentation does not exist.
@@ -214,24 +213,27 @@ class Augmentation:
         seed: int,
         mixup: Mixup | None = None,
         steps_per_epoch: int = 1,
+        cutmix: CutMix | None = None,
     ):
         check(names)
         self.layers = [AUGMENTATIONS[name]() for name in names]
         for layer in self.layers:
             layer.build((None, None, None, 3))
-        self.mixup, self.steps_per_epoch = mixup, steps_per_epoch
-        if mixup:
-            mixup.built = True
-        self.keys = np.random.SeedSequence(seed).generate_state(len(names) + 1) >> 1
+        self.mixup, self.cutmix, self.steps_per_epoch = mixup, cutmix, steps_per_epoch
+        # An additional key at the end does not change the keys before it.
+        self.keys = np.random.SeedSequence(seed).generate_state(len(names) + 2) >> 1
 
     def __call__(self, step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         images = ops.cast(images, "float32")
         for layer, key in zip(self.layers, self.keys, strict=False):
             images = self._apply(layer, key, step, images, training=True)
+        mixed = images, labels
         if self.mixup:
             epoch = step // self.steps_per_epoch
-            return self._apply(self.mixup, self.keys[-1], step, images, labels, epoch)
-        return images, labels
+            mixed = self._apply(self.mixup, self.keys[-2], step, images, labels, epoch)
+        if self.cutmix:
+            return self._apply(self.cutmix, self.keys[-1], step, images, labels, *mixed)
+        return mixed
 
     def _apply(self, layer: keras.layers.Layer, key: int, step: Any, *args: Any, **options: Any):
         states = [

@@ -101,23 +101,44 @@ def lineage(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _training(subject: Subject) -> str:
     report, run, recipe = subject.report, subject.report["run"], subject.report["recipe"]
     machine = report["machine"]
-    augment = ", ".join(recipe["augment"]) if run["augment"] else "none"
+    names = [*recipe["augment"], *(["cutmix"] if recipe.get("cutmix") else [])]
+    augment = ", ".join(names) if run["augment"] else "none"
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     short = f" of the recipe's {recipe['epochs']}" if _is_short(report) else ""
     taught = _teacher(report)
     kinds = "".join(f", {kind}" for kind in machine["accelerators"])
     return f"""\
 - **Data**: {_plain(trained.data_name(report))}, {report["images"]["train"]:,} training images. \
-Each epoch printed the accuracy on the {report["validation"]} images. The model is that of the \
-last epoch.
+Each epoch printed the accuracy on the {report["validation"]} images. {_kept(report)}
 - **Recipe**: `{recipe["name"]}`, from {recipe["source"]}: {recipe["optimizer"]}, learning rate \
-{recipe["learning_rate"]}, batch size {run["batch_size"]}, augmentation: {augment}.{taught}
+{recipe["learning_rate"]}, batch size {run["batch_size"]}{_loss(report)}, \
+augmentation: {augment}.{taught}
 - **Length**: {report["epochs"]} epochs{short}, \
 {report["timing"]["seconds_total"] / 3600:.1f} hours.{_strays(subject)}{_past(report)} \
 **Seed**: {run["seed"]}.
 - **Machine**: {machine["cores"]} CPU core{"s" * (machine["cores"] > 1)} of \
 {machine["processor"]}{kinds}; {versions}.
 - `history.csv` has one row per epoch. `report.json` has every figure to the last digit."""
+
+
+def _kept(report: dict[str, Any]) -> str:
+    """Sentences on the epoch of the model, and on an early stop."""
+    if report["run"].get("keep", "last") == "last":
+        kept = "The model is that of the last epoch."
+    else:
+        kept = f"The model is that of epoch {report['kept_epoch']}, whose accuracy was the highest."
+    stopped = report["run"].get("early_stop") and report["epochs"] < report["run"]["epochs"]
+    return kept + (f" The training stopped because {report['stopped']}." if stopped else "")
+
+
+def _loss(report: dict[str, Any]) -> str:
+    """The settings of the loss that are not those of the plain cross-entropy, as a list."""
+    names = ("label_smoothing", "focal_gamma")
+    recipe = report["recipe"]
+    parts = [f"{name.replace('_', ' ')} {recipe[name]}" for name in names if recipe.get(name)]
+    if weights := report["run"].get("class_weights"):
+        parts.append(f"{weights} class weights")
+    return "".join(f", {part}" for part in parts)
 
 
 def _teacher(report: dict[str, Any]) -> str:

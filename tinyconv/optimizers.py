@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 
 
 def build(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:

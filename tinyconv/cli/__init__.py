@@ -18,7 +18,7 @@ from tinyconv import __version__, saving, terminal
 from tinyconv.errors import InputError
 
 COMMANDS = (
-    *("list", "summary", "train", "predict", "evaluate", "export", "convert", "time"),
+    *("list", "summary", "recipes", "train", "predict", "evaluate", "export", "convert", "time"),
     *("card", "push"),
 )
 SETTINGS = {  # entries of keras.json -> the supported values, with the default first

@@ -12,6 +12,7 @@ EXAMPLES = """
   tinyconv train --model tiniest --recipe tiniest_muon
   tinyconv train --model cifar10_tiny.keras --data photos
   tinyconv train --model test_vit3.r160_in1k --data photos
+  tinyconv train --recipe mine.toml --set learning_rate=0.01 --set augment=crop,flip
   tinyconv train --resume models/20261125-120000-tiniest-cifar10 --epoch 100
 """
 RESUMED = {"resume", "epochs"}  # the only arguments that are allowed with --resume
@@ -32,7 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         help="trained model that the net learns from: FILE.keras, NET, NET.TAG, hf://...",
     )
-    add("--recipe", help="how to train (finetune a FILE, digits on digits, else the net's own)")
+    add(
+        "--recipe",
+        help="how to train: a NAME of tinyconv recipes or FILE.toml (finetune a FILE, digits on "
+        "digits, else the net's own)",
+    )
+    add(
+        "--set",
+        action="append",
+        dest="settings",
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe, such as learning_rate=0.01; repeatable",
+    )
+    add("--class-weights", metavar="balanced", help="weigh classes in the loss by their rarity")
     add("-e", "--epoch", "--epochs", type=int, dest="epochs", help="epochs in all (the recipe's)")
     add("-b", "--batch", type=int, dest="batch_size", help="images per step (the recipe's)")
     add("-a", "--augment", action=yes_or_no, help="augment the training images (the recipe's)")
@@ -44,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fast", action=yes_or_no, help="fused blocks on a CPU (yes)")
     add("--seed", type=int, help="seed of weights, order, dropout and augmentation (0)")
     add("--holdout", type=int, help="validate on this many training images, not on test (0)")
+    add("--early-stop", type=int, metavar="N", help="stop N epochs after the best on the holdout")
+    add("--keep", metavar="best", help="keep the best epoch on the holdout (last)")
+    add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too")
     add("--out", type=Path, help="folder in which the run folder is made (models)")
     add("--resume", type=Path, metavar="RUN", help="resume an interrupted run folder")
 
@@ -65,9 +81,18 @@ def _train(given: dict, several: hosts.Hosts | None) -> None:
 
         resume(given["resume"], given.get("epochs"), several)
         return
+    if "settings" in given:
+        given["settings"] = dict(map(_setting, given["settings"]))
     from tinyconv.training.train import train
 
     train(**given, hosts=several)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text} has no value; give FIELD=VALUE.")
+    return name.strip(), value.strip()
 
 
 def _flag(name: str) -> str:

@@ -87,7 +87,11 @@ def _timed(name):
     """A function that times training and inference: the seconds and CPU seconds of each."""
     net, rng = registry.get(name), np.random.default_rng(0)
     model = importlib.import_module(twin.__name__).fused(create_model(name))
-    model.compile(**compile_options(recipes.get(net.recipe), steps=1000, mixup=False))
+    model.compile(
+        **compile_options(
+            recipes.get(net.recipe), steps=1000, soft_labels=False, classes=net.num_classes
+        )
+    )
     images = rng.integers(256, size=(INFERENCE_BATCH, *net.input_shape)).astype(np.uint8)
     batch = images[:TRAINING_BATCH], rng.integers(net.num_classes, size=TRAINING_BATCH)
 

@@ -28,7 +28,12 @@ class KerasStopwatch(Stopwatch):
         with devices.scope():
             net = create_model(self.net.name)
             self.model = twin(net) if self.fuse and devices.can_fuse(mixed=False) else net
-            options = compile_options(self.recipe, steps=1_000_000, mixup=self.mixup)
+            options = compile_options(
+                self.recipe,
+                steps=1_000_000,
+                soft_labels=self.mixup,
+                classes=self.net.num_classes,
+            )
             self.model.compile(**options, jit_compile=devices.jit_compile)
 
     @property

@@ -1,15 +1,20 @@
 """Callbacks that seed an epoch, record it, and stop the training on Ctrl-C."""
 
+import importlib.util
 import math
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from tinyconv.errors import InputError
+from tinyconv.training import stopping
+from tinyconv.training.run import BEST
 from tinyconv.training.run_folder import RunFolder
 from tinyconv.training.trainer import Trainer
 
@@ -73,7 +78,41 @@ class Recorder(keras.callbacks.Callback):
         figures = {"seconds": self.seconds, "learning_rate": rate} | logs
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.folder.history.append({"epoch": epoch + 1} | row)
+        if self.trainer.run.keep == BEST:
+            self.trainer.keep_best(stopping.best(self.folder.history) == epoch + 1)
+        self.model.stop_training |= stopping.is_over(self.trainer.run, self.folder.history)
         self.folder.save_epoch(self.trainer.net, self.trainer.state())
+
+
+class EpochLog(keras.callbacks.TensorBoard):
+    """Writes the metrics of every complete epoch for TensorBoard.
+
+    A killed run keeps the metrics that were written. A resumed run adds those of its epochs.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(str(folder / "tensorboard"), write_graph=False)
+
+    @staticmethod
+    def check() -> None:
+        """Check that TensorBoard is installed.
+
+        Raises:
+            InputError: TensorBoard is not installed.
+        """
+        if importlib.util.find_spec("tensorboard") is None:
+            raise InputError(
+                "--tensorboard needs TensorBoard: pip install 'tinyconv[tensorboard]'."
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs and "val_loss" in logs:  # `Recorder` adds it to those of complete epochs
+            super().on_epoch_end(epoch, logs)
+            for writer in self._writers.values():
+                writer.flush()
 
 
 class StopOnSignal(keras.callbacks.Callback):

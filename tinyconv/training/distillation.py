@@ -13,8 +13,9 @@ from keras import ops
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.fast.twin import twin
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.trained import Trained, open_model, origin
+from tinyconv.training.losses import WeightedLoss
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ class _Logits(keras.layers.Layer):
         return (input_shape[0], len(self.order))
 
 
-def compile_options(options: dict[str, Any], recipe: Recipe, *, mixup: bool) -> dict[str, Any]:
+def compile_options(
+    options: dict[str, Any], recipe: Recipe, *, soft_labels: bool
+) -> dict[str, Any]:
     """The arguments of `compile` for a student with its teacher.
 
     Args:
         options: the arguments for the student alone.
         recipe: the recipe.
-        mixup: whether labels are shares of classes (B, classes) rather than indices (B,).
+        soft_labels: whether labels are shares of classes (B, classes) rather than indices (B,).
     """
-    kind = "categorical" if mixup else "sparse_categorical"
+    kind = "categorical" if soft_labels else "sparse_categorical"
     accuracy = getattr(keras.metrics, f"{kind}_accuracy")
 
     def student_accuracy(labels: Any, outputs: Any) -> Any:
@@ -136,7 +139,7 @@ class Distillation(keras.losses.Loss):
 
     The distance is the Kullback-Leibler divergence of the student's probabilities from those of
     the teacher, both at a temperature. Its product with the square of the temperature has gradients
-    of a size that does not depend on the temperature.
+    of a size that does not depend on the temperature. Class weights are weights of both parts.
 
     Args:
         loss: the loss of labels and the student's logits.
@@ -154,5 +157,7 @@ class Distillation(keras.losses.Loss):
         )
         distance = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
         from_teacher = self.temperature**2 * distance
+        if isinstance(self.loss, WeightedLoss):
+            from_teacher *= ops.sum(self.loss.weighted_labels(labels), axis=-1)
         from_labels = self.loss.call(labels, outputs[:, 0])
         return self.weight * from_teacher + (1 - self.weight) * from_labels

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from tinyconv import registry
 from tinyconv.devices import Devices
-from tinyconv.errors import InputError
-from tinyconv.recipes import Recipe
+from tinyconv.errors import InputError, unknown
+from tinyconv.recipe import Recipe
 from tinyconv.training import data_path
+
+BALANCED = "balanced"
+LAST, BEST = "last", "best"  # the epochs that a run can keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,13 @@ class Run:
         data_range: as for `tinyconv.data.load`.
         teacher: a trained model whose outputs the net learns, as for
             `tinyconv.trained.open_model`. Default: the net learns the labels alone.
+        class_weights: "balanced" for weights of the classes in the loss that are inverse to their
+            numbers of training images. Default: all classes have the same weight.
+        early_stop: stop after this number of epochs without a better epoch. Default: train all
+            epochs.
+        keep: "last" or "best": the model of the last epoch, or of the epoch with the highest
+            validation accuracy. Among equal accuracies, the lowest loss is the best.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -54,13 +64,23 @@ class Run:
     fast: bool = True
     data_range: tuple[float, float] | None = None
     teacher: str | None = None
+    class_weights: str | None = None
+    early_stop: int | None = None
+    keep: str = LAST
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):
             registry.get(self.model)
         if self.freeze and not self.starts_trained:
             raise InputError("--freeze needs a trained model: --model FILE.keras or NET.TAG.")
+        if self.class_weights not in (None, BALANCED):
+            raise unknown("class weights", self.class_weights, [BALANCED])
+        if self.keep not in (LAST, BEST):
+            raise unknown("epoch to keep", self.keep, [LAST, BEST])
         counts = {"number of epochs": self.epochs, "batch size": self.batch_size}
+        if self.early_stop is not None:
+            counts["patience of --early-stop"] = self.early_stop
         for name, value in (counts | {"seed": self.seed}).items():
             if not isinstance(value, int):
                 raise InputError(f"The {name} is {value!r}; it must be a whole number.")
@@ -89,9 +109,9 @@ class Run:
         )
 
     @property
-    def mixup(self) -> bool:
-        """Whether mixup is applied. The labels are then shares of the classes."""
-        return self.augment and bool(self.recipe.augment) and self.recipe.mixup > 0
+    def soft_labels(self) -> bool:
+        """Whether labels are shares of the classes, because mixup or cutmix is applied."""
+        return self.augment and (self.recipe.mixup > 0 or self.recipe.cutmix > 0)
 
     def drops_remainder(self, devices: Devices) -> bool:
         """Whether a last partial batch is left out."""

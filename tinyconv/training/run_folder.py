@@ -15,7 +15,7 @@ import numpy as np
 from tinyconv import __version__
 from tinyconv.atomic import replacing, write_text
 from tinyconv.errors import InputError
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.saving import save_model
 from tinyconv.table import table
 
@@ -111,11 +111,13 @@ class RunFolder:
             raise InputError(f"{self.path / HISTORY} has fewer epochs than {CHECKPOINT}.")
         return epochs, state
 
-    def finish(self, status: str, train: Evaluation, test: Evaluation, images: int) -> None:
+    def finish(
+        self, outcome: dict[str, Any], train: Evaluation, test: Evaluation, images: int
+    ) -> None:
         """Write the last report, as JSON, as text and as pictures, and print the text.
 
         Args:
-            status: "complete" or "interrupted".
+            outcome: `status` ("complete" or "interrupted"), `kept_epoch` and `stopped`.
             train: the evaluation on the training images.
             test: the evaluation on the test images.
             images: the number of images per epoch.
@@ -127,19 +129,21 @@ class RunFolder:
         timing = _timing(self.history, images)
         names = self.facts["classes"]
         self.save_report(
-            status,
+            **outcome,
             train=train.figures(),
             test=test.figures(),
             timing=timing,
             test_by_class=test.by_class(names, as_dict=True),
         )
-        text = self._text(status, train, test, timing)
+        text = self._text(outcome, train, test, timing)
         write_text(self.path / "report.txt", text)
         accuracy = (
             f"{100 * test.accuracy:.2f}% of {len(test.labels):,} {self.test_name} images right"
         )
         again = " from a trained model" if self.facts["started_from"] else ""
-        title = f"{self.title}, {len(self.history)} epochs{again}: {accuracy}"
+        length, kept = len(self.history), outcome["kept_epoch"]
+        epochs = f"epoch {kept} of {length}" if kept and kept < length else f"{length} epochs"
+        title = f"{self.title}, {epochs}{again}: {accuracy}"
         if self.history:
             curves = self.path / "curves.png"
             plots.curves(self.history, self.facts["validation"], title, curves)
@@ -148,7 +152,11 @@ class RunFolder:
         print(f"\n{text}\nSaved in {self.path}")
 
     def _text(
-        self, status: str, train: Evaluation, test: Evaluation, timing: dict[str, float]
+        self,
+        outcome: dict[str, Any],
+        train: Evaluation,
+        test: Evaluation,
+        timing: dict[str, float],
     ) -> str:
         facts, run = self.facts, self.facts["run"]
         rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error", "top-5")]
@@ -157,8 +165,10 @@ class RunFolder:
             rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (
             f"{self.title}: {facts['parameters']:,} parameters, recipe {run['recipe']}, seed "
-            f"{run['seed']}, {len(self.history)} of {run['epochs']} epochs, {status}"
+            f"{run['seed']}, {len(self.history)} of {run['epochs']} epochs, {outcome['status']}"
         )
+        if run["early_stop"] or run["keep"] == "best":
+            head += f"\nkept epoch {outcome['kept_epoch']}; stopped because {outcome['stopped']}"
         if source := facts["started_from"]:
             head += f"\nstarted from {source['file']}, {source['sha256']}"
         if source := facts["teacher"]:

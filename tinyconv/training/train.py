@@ -1,9 +1,8 @@
 """Starting and resuming of runs."""
 
 import json
-import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,16 +12,17 @@ import keras
 
 from tinyconv import augment as augmentations
 from tinyconv import data as datasets
-from tinyconv import machine, recipes, registry, report, saving
+from tinyconv import recipe_files, recipes, registry, saving
 from tinyconv.atomic import check_writable, remove_partial
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.hosts import Hosts
-from tinyconv.recipes import Recipe
+from tinyconv.recipe import Recipe
 from tinyconv.trained import located, open_model, origin
-from tinyconv.training import data_path, run_folder
-from tinyconv.training.callbacks import Recorder, StartEpoch, StopOnSignal
+from tinyconv.training import data_path, run_folder, stopping
+from tinyconv.training.callbacks import EpochLog, Recorder, StartEpoch, StopOnSignal
 from tinyconv.training.distillation import Teacher, open_teacher
+from tinyconv.training.facts import folder_of
 from tinyconv.training.head import with_head
 from tinyconv.training.run import Run
 from tinyconv.training.run_folder import RunFolder
@@ -33,7 +33,8 @@ def train(
     model: str | Path = "cifar10_tiny",
     data: str | Path = "cifar10",
     *,
-    recipe: str | Recipe | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Mapping[str, Any] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     augment: bool | None = None,
@@ -55,9 +56,10 @@ def train(
             `tinyconv.list_models(pretrained=True)`, or hf://USER/NAME.
         data: "cifar10", "cifar100", "digits", "tfds:NAME", "hf:OWNER/NAME", an `.npz` or `.csv`
             file, or a folder of images.
-        recipe: the name of an entry of `tinyconv.recipes.RECIPES`, or a `Recipe`. Default:
-            "finetune" for a model to fine-tune, "digits" for the data "digits", or the recipe of
-            the net.
+        recipe: the name of an entry of `tinyconv.recipes.RECIPES`, the path of a `.toml` file, or
+            a `Recipe`. Default: "finetune" for a model to fine-tune, "digits" for the data
+            "digits", or the recipe of the net.
+        settings: fields of the recipe to change, such as `{"learning_rate": 0.01}`.
         epochs: the number of epochs. Default: as in the recipe.
         batch_size: images per step. Default: as in the recipe.
         augment: whether to augment the training images. Default: as in the recipe.
@@ -70,7 +72,8 @@ def train(
             weighted mean of that of the labels and the distance from the outputs of the teacher,
             with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
-            `mixed`, `freeze`, `devices` and `tpu`.
+            `class_weights`, `early_stop`, `keep`, `tensorboard`, `mixed`, `freeze`, `devices` and
+            `tpu`.
 
     Returns:
         The path of the run folder.
@@ -86,10 +89,8 @@ def train(
     ```
     """
     model, data = located(str(model)), str(data)
-    if recipe is None:
-        recipe = recipes.default(model, data)
-    elif isinstance(recipe, str):
-        recipe = recipes.get(recipe)
+    recipe = recipes.default(model, data) if recipe is None else recipe_files.find(recipe)
+    recipe = recipe_files.changed(recipe, settings or {})
     run = Run(
         model=model,
         data=data,
@@ -100,7 +101,25 @@ def train(
         teacher=None if teacher is None else located(str(teacher)),
         **options,
     )
+    _check_settings(settings or {}, run, epochs=epochs, batch_size=batch_size)
     return start(run, Path(out), hosts, callbacks)
+
+
+def _check_settings(settings: Mapping[str, Any], run: Run, **arguments: int | None) -> None:
+    """Check that the run uses each of the changed fields of the recipe.
+
+    Raises:
+        InputError: a field has no effect.
+    """
+    for name in settings:
+        if arguments.get(name) is not None:
+            raise InputError(
+                f"A setting and an argument give the {name}; leave one of the two out."
+            )
+        if name in ("augment", "mixup", "cutmix") and not run.augment:
+            raise InputError(f"The setting {name} needs augmentation; add --augment, too.")
+        if name in ("teacher_weight", "temperature") and not run.teacher:
+            raise InputError(f"The setting {name} needs a teacher; add --teacher, too.")
 
 
 def start(
@@ -128,11 +147,11 @@ def start(
     teacher = _teacher(run, dataset)
     _check_hosts_agree(run, net, dataset, devices, teacher)
     name = net.name if net else run.model
+    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
     path = out / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{dataset.name}"
     if devices.rank == 0:
         path = run_folder.new_folder(path)
-    trainer = Trainer(run.with_absolute_paths(), net, dataset, devices, teacher)
-    return _train(trainer, _folder(trainer, path, source, []), 0, callbacks)
+    return _train(trainer, folder_of(trainer, path, source, []), 0, callbacks)
 
 
 def _teacher(run: Run, dataset: datasets.Dataset) -> Teacher | None:
@@ -188,7 +207,7 @@ def resume(
     if facts["classes"] != list(dataset.class_names):
         raise InputError(f"{run.data} had other classes when {path} was started.")
     trainer = Trainer(run, net, dataset, devices, teacher)
-    folder = _folder(trainer, path, facts.get("started_from"), stored.history)
+    folder = folder_of(trainer, path, facts.get("started_from"), stored.history)
     done, state = folder.read_checkpoint()
     if done > run.epochs:
         raise InputError(f"{path} has {done} epochs, more than {run.epochs}.")
@@ -206,6 +225,9 @@ def _load(run: Run, net: keras.Model | None, devices: Devices) -> datasets.Datas
     else:
         height, width = datasets.SIZES.get(run.data, registry.get(run.model).input_shape[:2])
     dataset = datasets.load(run.data, (height, width), run.holdout, run.seed, run.data_range)
+    stopping.check(run, dataset, devices)
+    if run.tensorboard:
+        EpochLog.check()
     if run.drops_remainder(devices) and len(dataset.train) < run.batch_size:
         raise InputError(
             f"The batch size is {run.batch_size}, but there are only {len(dataset.train)} "
@@ -236,35 +258,6 @@ def _check_hosts_agree(
         raise InputError("The hosts differ in their arguments, models or data.")
 
 
-def _folder(
-    trainer: Trainer, path: Path, source: dict[str, Any] | None, history: list[dict[str, float]]
-) -> RunFolder:
-    run, dataset, devices = trainer.run, trainer.dataset, trainer.devices
-    facts = {
-        "run": asdict(run) | {"recipe": run.recipe.name},
-        "recipe": asdict(run.recipe),
-        "command": " ".join(sys.argv),
-        "folder": str(path.absolute()),
-        "started_from": source,
-        "teacher": trainer.teacher and trainer.teacher.origin,
-        "classes": list(dataset.class_names),
-        "images": dataset.counts(),
-        "validation": "holdout" if dataset.holdout else dataset.test_name,
-        "parameters": report.parameters(trainer.net),
-        "macs": report.macs(trainer.net),
-        "devices": {"kind": devices.kind, "count": devices.count, "hosts": devices.hosts},
-        "machine": machine.describe(),
-    }
-    return RunFolder(
-        path,
-        title=f"{trainer.net.name} on {dataset.name}",
-        test_name=dataset.test_name,
-        facts=facts,
-        history=history,
-        writes=devices.rank == 0,
-    )
-
-
 def _train(
     trainer: Trainer,
     folder: RunFolder,
@@ -275,11 +268,15 @@ def _train(
     folder.save_report("running")
     recorder = Recorder(trainer, folder)
     every: list[keras.callbacks.Callback] = [StartEpoch(trainer), recorder, *callbacks]
+    if run.tensorboard and folder.writes:
+        every.insert(2, EpochLog(folder.path))
     if trainer.devices.hosts == 1:  # one stopped host would make the others wait
         every.append(StopOnSignal())
-    which = f"epochs {done + 1} to {run.epochs}" if done < run.epochs else "no epoch is left"
+    left = done < run.epochs and not stopping.is_over(run, history)
+    which = f"epochs {done + 1} to {run.epochs}" if left else "no epoch is left"
     print(f"{folder.path}: {folder.title}, {which}", flush=True)
-    trainer.fit(done, every)
+    if left:
+        trainer.fit(done, every)
     if recorder.diverged:
         folder.save_report("diverged")
         raise InputError(
@@ -287,12 +284,14 @@ def _train(
             f"{folder.path} keeps the {len(history)} epochs before; "
             "lower the learning rate or train in float32."
         )
-    trainer.update_net()
+    if trainer.best:
+        trainer.use_best()
+    else:
+        trainer.update_net()
     folder.save_model(trainer.net)
     if folder.writes:
         print(f"Evaluating on the training and the {dataset.test_name} images")
         train, test = trainer.evaluate(dataset.train), trainer.evaluate(dataset.test)
-        status = "complete" if len(history) == run.epochs else "interrupted"
         images = min(len(trainer.batches) * run.batch_size, len(dataset.train))
-        folder.finish(status, train, test, images)
+        folder.finish(stopping.outcome(run, history), train, test, images)
     return folder.path

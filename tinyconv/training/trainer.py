@@ -8,32 +8,45 @@ import keras
 import numpy as np
 
 from tinyconv import optimizers, report, terminal
-from tinyconv.augment import Augmentation, Mixup
+from tinyconv.augment import Augmentation
 from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.factory import create_model
 from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST
-from tinyconv.recipes import Recipe
-from tinyconv.training import distillation
-from tinyconv.training.run import Run
+from tinyconv.mixing import CutMix, Mixup
+from tinyconv.recipe import Recipe
+from tinyconv.training import distillation, losses
+from tinyconv.training.run import BEST, Run
 
+KEPT = "best:"  # starts the names of the weights of the best epoch in a checkpoint
 STALE = 0.01  # allowed share of the raw weights' statistics in the batch norms of averaged weights
 
 
-def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any]:
+def compile_options(
+    recipe: Recipe,
+    *,
+    steps: int,
+    soft_labels: bool,
+    classes: int,
+    class_weights: list[float] | None = None,
+) -> dict[str, Any]:
     """The optimizer, loss and metrics of a recipe, as arguments of `keras.Model.compile`.
 
     Args:
         recipe: the recipe.
         steps: the number of steps of the whole training.
-        mixup: whether labels are shares of classes (B, classes) rather than indices (B,).
+        soft_labels: whether labels are shares of classes (B, classes) rather than indices (B,).
+        classes: the number of classes.
+        class_weights: the weight of each class. Default: all classes have the weight 1.
     """
-    kind = "Categorical" if mixup else "SparseCategorical"
+    kind = "Categorical" if soft_labels else "SparseCategorical"
     return {
         "optimizer": optimizers.build(recipe, steps),
-        "loss": getattr(keras.losses, f"{kind}Crossentropy")(from_logits=True),
+        "loss": losses.build(
+            recipe, soft_labels=soft_labels, classes=classes, class_weights=class_weights
+        ),
         "metrics": [getattr(keras.metrics, f"{kind}Accuracy")(name="accuracy")],
     }
 
@@ -41,7 +54,7 @@ def compile_options(recipe: Recipe, *, steps: int, mixup: bool) -> dict[str, Any
 def augmentation(
     recipe: Recipe, *, seed: int, classes: int, epochs: int, steps_per_epoch: int
 ) -> Augmentation:
-    """The augmentation of a recipe, with mixup if the recipe has mixup.
+    """The augmentation of a recipe, with the mixup and the cutmix of the recipe.
 
     Args:
         recipe: the recipe.
@@ -51,7 +64,8 @@ def augmentation(
         steps_per_epoch: the number of steps of an epoch.
     """
     mixup = Mixup(recipe.mixup, classes, epochs) if recipe.mixup > 0 else None
-    return Augmentation(recipe.augment, seed, mixup, steps_per_epoch)
+    cutmix = CutMix(recipe.cutmix, classes) if recipe.cutmix > 0 else None
+    return Augmentation(recipe.augment, seed, mixup, steps_per_epoch, cutmix)
 
 
 class Trainer:
@@ -64,7 +78,13 @@ class Trainer:
         devices: the devices of the training.
         teacher: the model that the net learns from, if there is one.
 
+    Raises:
+        InputError: the recipe has a dropout and the net has no dropout layer, or a class without
+            images has no balanced weight.
+
     Attributes:
+        class_weights: the weight of each class in the loss, or None.
+        best: the weights of the best epoch by path, if the run keeps them.
         net: the model that is validated and saved, in float32. Its weights are averaged if the
             recipe has an EMA.
         replica: a copy of `net` on the devices, with their precision.
@@ -84,16 +104,24 @@ class Trainer:
         self.run, self.dataset, self.devices, self.teacher = run, dataset, devices, teacher
         drop_remainder = run.drops_remainder(devices)
         self.batches = Batches(dataset.train, run.batch_size, run.seed, drop_remainder)
-        random.seed(run.seed)  # Keras' source of seeds for layers and initializers
-        self.net = net or create_model(
-            run.model, len(dataset.class_names), dataset.train.images.shape[1:]
+        names = dataset.class_names
+        self.class_weights = (
+            losses.balanced(dataset.train.labels, names) if run.class_weights else None
         )
-        for layer in self.net.layers if run.recipe.dropout is not None else ():
-            if isinstance(layer, keras.layers.Dropout):
-                layer.rate = run.recipe.dropout
+        self.best: dict[str, np.ndarray] = {}
+        random.seed(run.seed)  # Keras' source of seeds for layers and initializers
+        self.net = net or create_model(run.model, len(names), dataset.train.images.shape[1:])
+        if run.recipe.dropout is not None:
+            self._set_dropout(run.recipe.dropout)
         steps = len(self.batches)
         with devices.scope():
-            options = compile_options(run.recipe, steps=steps * run.epochs, mixup=run.mixup)
+            options = compile_options(
+                run.recipe,
+                steps=steps * run.epochs,
+                soft_labels=run.soft_labels,
+                classes=len(names),
+                class_weights=self.class_weights,
+            )
             self.replica = devices.clone(self.net, run.mixed)
             for layer in self.replica.layers[:-1] if run.freeze else ():
                 layer.trainable = False
@@ -105,13 +133,25 @@ class Trainer:
                 self.model = distillation.with_teacher(
                     self.model, teacher, devices, mixed=run.mixed, fast=fast
                 )
-                options = distillation.compile_options(options, run.recipe, mixup=run.mixup)
+                options = distillation.compile_options(
+                    options, run.recipe, soft_labels=run.soft_labels
+                )
             options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
             self.model.compile(
                 **options,
                 jit_compile=devices.jit_compile,
                 steps_per_execution=devices.steps_per_execution(steps),
             )
+
+    def _set_dropout(self, rate: float) -> None:
+        layers = [layer for layer in self.net.layers if isinstance(layer, keras.layers.Dropout)]
+        if rate and not layers:
+            raise InputError(
+                f"The dropout of the recipe is {rate}, but {self.net.name} has no dropout layer; "
+                "leave out the dropout."
+            )
+        for layer in layers:
+            layer.rate = rate
 
     def fit(self, initial_epoch: int, callbacks: list[keras.callbacks.Callback]) -> None:
         """Train to the last epoch of the run.
@@ -125,7 +165,7 @@ class Trainer:
         """
         run, several = self.run, self.devices.hosts > 1
         augment = None
-        if run.augment and run.recipe.augment:
+        if run.augment and (run.recipe.augment or run.soft_labels):
             augment = augmentation(
                 run.recipe,
                 seed=run.seed,
@@ -164,6 +204,18 @@ class Trainer:
         found = self.evaluate(self.dataset.holdout or self.dataset.test, bar=False)
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
+    def keep_best(self, is_best: bool) -> None:
+        """Keep the weights of the net if its epoch is the best, or else go back to the best."""
+        if is_best:
+            self.best = {w.path: keras.ops.convert_to_numpy(w) for w in self.net.weights}
+        else:
+            self.use_best()
+
+    def use_best(self) -> None:
+        """Copy the weights of the best epoch to the net."""
+        for weight in self.net.weights:
+            weight.assign(self.best[weight.path])
+
     def update_net(self) -> None:
         """Copy the weights of the replica, or their average with an EMA, to the net."""
         weights = self.replica.get_weights()
@@ -185,7 +237,8 @@ class Trainer:
 
         Random generators are not among them, because every epoch seeds them again.
         """
-        return {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
+        state = {k: keras.ops.convert_to_numpy(v) for k, v in self._variables().items()}
+        return state | {f"{KEPT}{path}": value for path, value in self.best.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Restore the variables of a checkpoint.
@@ -196,6 +249,11 @@ class Trainer:
         with self.devices.scope():
             self.model.optimizer.build(self.model.trainable_variables)
         variables = self._variables()
+        kept = {key: state.pop(key) for key in list(state) if key.startswith(KEPT)}
+        self.best = {key.removeprefix(KEPT): value for key, value in kept.items()}
+        shapes = {w.path: w.shape for w in self.net.weights if self.run.keep == BEST}
+        if {path: value.shape for path, value in self.best.items()} != shapes:
+            raise ValueError("best weights of another net")
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in variables.items()}:
             raise ValueError("weights of another net or optimizer")
         for name, variable in variables.items():
