@@ -98,6 +98,7 @@ def test_a_run_folder_has_every_file_and_a_report_that_agrees(trained, npz):
         "early_stop": None,
         "keep": "last",
         "tensorboard": False,
+        "calibrate": False,
     }
     assert report["images"] == {"train": 48, "holdout": 0, "test": 24}
     assert report["recipe"]["learning_rate"] == 0.002

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tinyconv.training import data_path
 
 if TYPE_CHECKING:
     from tinyconv.data.ranges import Range
+    from tinyconv.data.splits import Split
     from tinyconv.exporters import Check
     from tinyconv.report import Evaluation
 
@@ -26,11 +27,15 @@ class Result:
         evaluation: outputs (N, classes) and labels (N,), with `accuracy`, `loss` and `top5`.
         class_names: the names of the classes, in the order of the outputs.
         images: a description of the images.
+        split: the images, and their labels.
+        temperature: the number that calibration has divided the logits by, or None.
     """
 
     evaluation: Evaluation
     class_names: tuple[str, ...]
     images: str
+    split: Split
+    temperature: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -39,6 +44,36 @@ class Result:
 
     def __str__(self) -> str:
         return f"{self.images}\n{self.evaluation.text(self.class_names)}"
+
+    def draw(self, folder: str | Path) -> None:
+        """Write pictures to a folder.
+
+        `confusion.png` is the confusion matrix. `reliability.png` has the share of right answers by
+        their probability. `mistakes.png` has the wrong answers with the highest probabilities.
+
+        Args:
+            folder: the folder. It is made if it does not exist.
+
+        Raises:
+            InputError: a file of that name exists, or cannot be written.
+        """
+        from tinyconv import plots, sheets
+        from tinyconv.atomic import check_new, check_writable
+
+        folder = Path(folder)
+        paths = [folder / f"{name}.png" for name in ("confusion", "reliability", "mistakes")]
+        for path in paths:
+            check_new(path)
+        check_writable(folder)
+        found, names = self.evaluation, self.class_names
+        title = f"{self.images}: {self.accuracy:.2%} right"
+        plots.confusion(found.confusion(len(names)), names, title, paths[0])
+        parts = {"calibrated" if self.temperature else "": found.reliability()}
+        if self.temperature:
+            before = replace(found, logits=self.temperature * found.logits)
+            parts["before calibration"] = before.reliability()
+        sheets.reliability(parts, title, paths[1])
+        sheets.mistakes(self.split, found.shares, names, title, paths[2])
 
 
 def evaluate(
@@ -96,7 +131,8 @@ def evaluate(
         )
     fast = Devices().can_fuse(mixed=False)
     net = twin(opened.model, training=False) if fast else opened.model
-    return Result(report.evaluate(net, split, probabilities=opened.probabilities), names, what)
+    found = report.evaluate(net, split, probabilities=opened.probabilities)
+    return Result(found, names, what, split, opened.temperature)
 
 
 def predict(model: str | Path, images: str | Path | Iterable[str | Path]) -> list[dict[str, Any]]:

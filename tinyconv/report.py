@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
-from tinyconv import terminal
+from tinyconv import calibration, terminal
 from tinyconv.data import Batches, Split
 from tinyconv.table import table
 
@@ -50,14 +51,24 @@ class Evaluation:
         best = np.argsort(-self.logits, axis=-1, kind="stable")[:, :5]
         return float((best == self.labels[:, None]).any(axis=-1).mean())
 
+    @property
+    def shares(self) -> np.ndarray:
+        """The probability of each class, (N, classes)."""
+        return self.logits if self.probabilities else softmax(self.logits, axis=-1)
+
+    def reliability(self) -> calibration.Reliability:
+        """The answers in bins of their confidence."""
+        return calibration.reliability(self.shares, self.labels)
+
     def figures(self) -> dict[str, float | int]:
-        """The number of images, the loss, and the accuracies and the error as shares."""
+        """The number of images, the loss, and the accuracies and the errors as shares."""
         return {
             "images": len(self.labels),
             "loss": self.loss,
             "accuracy": self.accuracy,
             "error": 1 - self.accuracy,
             "top5": self.top5,
+            "calibration_error": self.reliability().error,
         }
 
     def text(self, class_names: tuple[str, ...]) -> str:
@@ -65,7 +76,8 @@ class Evaluation:
         right = int((self.predictions == self.labels).sum())
         head = (
             f"{right:,} of {len(self.labels):,} images right: accuracy {self.accuracy:.2%}, "
-            f"error {1 - self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}"
+            f"error {1 - self.accuracy:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, "
+            f"calibration error {self.reliability().error:.2%}"
         )
         return f"{head}\n\n{self.by_class(class_names)}"
 

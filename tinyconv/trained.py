@@ -36,6 +36,7 @@ class Trained:
         probabilities: whether the outputs are probabilities rather than logits.
         crop: as for `tinyconv.data.read_image`.
         folders: as for `tinyconv.data.load_test`.
+        temperature: the number that calibration has divided the logits by.
     """
 
     model: keras.Model
@@ -46,6 +47,7 @@ class Trained:
     probabilities: bool = False
     crop: Crop | None = None
     folders: Mapping[str, str] | None = None
+    temperature: float | None = None
 
 
 def folder() -> Path:
@@ -216,7 +218,15 @@ def open_model(model: str) -> Trained:
         data_path.locate(data, known.get("folder"), file.parent) if isinstance(data, str) else None
     )
     probabilities = outputs.are_probabilities(opened, file)
-    return Trained(opened, names, data, file, run.get("data_range"), probabilities)
+    return Trained(
+        opened,
+        names,
+        data,
+        file,
+        run.get("data_range"),
+        probabilities,
+        temperature=known.get("temperature"),
+    )
 
 
 def _published(model: str) -> tuple[str, Weights] | None:

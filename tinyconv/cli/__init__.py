@@ -18,8 +18,8 @@ from tinyconv import __version__, saving, terminal
 from tinyconv.errors import InputError
 
 COMMANDS = (
-    *("list", "summary", "recipes", "train", "predict", "evaluate", "export", "convert", "time"),
-    *("card", "push"),
+    *("list", "summary", "recipes", "train", "predict", "explain", "evaluate", "export"),
+    *("convert", "time", "card", "push"),
 )
 SETTINGS = {  # entries of keras.json -> the supported values, with the default first
     "floatx": ("float32",),

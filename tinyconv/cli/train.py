@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--holdout", type=int, help="validate on this many training images, not on test (0)")
     add("--early-stop", type=int, metavar="N", help="stop N epochs after the best on the holdout")
     add("--keep", metavar="best", help="keep the best epoch on the holdout (last)")
+    add("--calibrate", action="store_true", help="fit the temperature of the logits to the holdout")
     add("--tensorboard", action="store_true", help="write the metrics for TensorBoard, too")
     add("--out", type=Path, help="folder in which the run folder is made (models)")
     add("--resume", type=Path, metavar="RUN", help="resume an interrupted run folder")

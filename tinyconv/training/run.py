@@ -44,6 +44,8 @@ class Run:
         keep: "last" or "best": the model of the last epoch, or of the epoch with the highest
             validation accuracy. Among equal accuracies, the lowest loss is the best.
         tensorboard: whether to write the metrics for TensorBoard, too.
+        calibrate: whether to divide the logits by the temperature that fits the held-out images
+            best, in the head of the saved model.
 
     Raises:
         InputError: a value is out of its range, or the net does not exist.
@@ -68,6 +70,7 @@ class Run:
     early_stop: int | None = None
     keep: str = LAST
     tensorboard: bool = False
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         if not self.model.endswith(".keras"):

@@ -117,7 +117,8 @@ class RunFolder:
         """Write the last report, as JSON, as text and as pictures, and print the text.
 
         Args:
-            outcome: `status` ("complete" or "interrupted"), `kept_epoch` and `stopped`.
+            outcome: `status` ("complete" or "interrupted"), `kept_epoch`, `stopped` and the
+                `temperature` of a calibrated model.
             train: the evaluation on the training images.
             test: the evaluation on the test images.
             images: the number of images per epoch.
@@ -159,9 +160,10 @@ class RunFolder:
         timing: dict[str, float],
     ) -> str:
         facts, run = self.facts, self.facts["run"]
-        rows: list[tuple[str, ...]] = [("", "loss", "accuracy", "error", "top-5")]
+        titles = ("", "loss", "accuracy", "error", "top-5", "calibration error")
+        rows: list[tuple[str, ...]] = [titles]
         for name, part in (("train", train), (self.test_name, test)):
-            shares = (part.accuracy, 1 - part.accuracy, part.top5)
+            shares = (part.accuracy, 1 - part.accuracy, part.top5, part.reliability().error)
             rows.append((name, f"{part.loss:.4f}", *(f"{share:.2%}" for share in shares)))
         head = (
             f"{self.title}: {facts['parameters']:,} parameters, recipe {run['recipe']}, seed "
@@ -169,6 +171,8 @@ class RunFolder:
         )
         if run["early_stop"] or run["keep"] == "best":
             head += f"\nkept epoch {outcome['kept_epoch']}; stopped because {outcome['stopped']}"
+        if temperature := outcome["temperature"]:
+            head += f"\ncalibrated: the logits are divided by the temperature {temperature:.3f}"
         if source := facts["started_from"]:
             head += f"\nstarted from {source['file']}, {source['sha256']}"
         if source := facts["teacher"]:

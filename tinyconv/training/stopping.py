@@ -1,4 +1,4 @@
-"""When a training stops, and which epoch it keeps.
+"""When a training stops, and which epoch it keeps; what needs held-out images.
 
 Both depend on the history alone. A resumed run therefore stops and keeps as an uninterrupted run.
 """
@@ -14,13 +14,18 @@ History = list[dict[str, float]]
 
 
 def check(run: Run, dataset: Dataset, devices: Devices) -> None:
-    """Check that a run that stops early or keeps the best epoch can do it.
+    """Check that a run that stops early, keeps the best epoch or is calibrated can do it.
 
     Raises:
         InputError: the data have only test images to validate on, or there are several hosts.
     """
-    flag = "--early-stop" if run.early_stop else "--keep best"
-    if (run.early_stop or run.keep == BEST) and dataset.holdout is None:
+    flags = {
+        "--early-stop": run.early_stop,
+        "--keep best": run.keep == BEST,
+        "--calibrate": run.calibrate,
+    }
+    flag = next((flag for flag, used in flags.items() if used), None)
+    if flag and dataset.holdout is None:
         raise InputError(
             f"{flag} must not choose by the {dataset.test_name} images, on which the model is "
             "tested; add --holdout N, or give a folder with val/ beside test/."

@@ -72,8 +72,8 @@ def train(
             weighted mean of that of the labels and the distance from the outputs of the teacher,
             with the `teacher_weight` and the `temperature` of the recipe.
         **options: more arguments of `tinyconv.training.run.Run`, such as `seed`, `holdout`,
-            `class_weights`, `early_stop`, `keep`, `tensorboard`, `mixed`, `freeze`, `devices` and
-            `tpu`.
+            `class_weights`, `early_stop`, `keep`, `calibrate`, `tensorboard`, `mixed`, `freeze`,
+            `devices` and `tpu`.
 
     Returns:
         The path of the run folder.
@@ -288,10 +288,12 @@ def _train(
         trainer.use_best()
     else:
         trainer.update_net()
+    temperature = trainer.calibrate() if run.calibrate else None
     folder.save_model(trainer.net)
     if folder.writes:
         print(f"Evaluating on the training and the {dataset.test_name} images")
         train, test = trainer.evaluate(dataset.train), trainer.evaluate(dataset.test)
         images = min(len(trainer.batches) * run.batch_size, len(dataset.train))
-        folder.finish(stopping.outcome(run, history), train, test, images)
+        facts = stopping.outcome(run, history) | {"temperature": temperature}
+        folder.finish(facts, train, test, images)
     return folder.path

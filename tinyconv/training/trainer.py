@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tinyconv import optimizers, report, terminal
+from tinyconv import calibration, optimizers, report, terminal
 from tinyconv.augment import Augmentation
 from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
@@ -79,8 +79,9 @@ class Trainer:
         teacher: the model that the net learns from, if there is one.
 
     Raises:
-        InputError: the recipe has a dropout and the net has no dropout layer, or a class without
-            images has no balanced weight.
+        InputError: the recipe has a dropout and the net has no dropout layer, a class without
+            images has no balanced weight, or the net to be calibrated has no Dense layer at its
+            end.
 
     Attributes:
         class_weights: the weight of each class in the loss, or None.
@@ -111,6 +112,8 @@ class Trainer:
         self.best: dict[str, np.ndarray] = {}
         random.seed(run.seed)  # Keras' source of seeds for layers and initializers
         self.net = net or create_model(run.model, len(names), dataset.train.images.shape[1:])
+        if run.calibrate and not calibration.head(self.net):
+            raise InputError("--calibrate needs a net that ends in a Dense layer; leave it out.")
         if run.recipe.dropout is not None:
             self._set_dropout(run.recipe.dropout)
         steps = len(self.batches)
@@ -231,6 +234,15 @@ class Trainer:
             renewals = math.log(STALE) / math.log(max(norm.momentum for norm in norms))
             for index in range(math.ceil(renewals)):
                 self.net(self.batches[index % len(self.batches)][0], training=True)
+
+    def calibrate(self) -> float:
+        """Divide the logits of the net by the temperature that fits the held-out images best."""
+        held = self.dataset.holdout
+        assert held
+        found = self.evaluate(held, bar=False)
+        temperature = calibration.temperature(found.logits, found.labels)
+        calibration.divide_logits(self.net, temperature)
+        return temperature
 
     def state(self) -> dict[str, np.ndarray]:
         """The variables for the checkpoint, by their paths.
