@@ -138,6 +138,23 @@ def test_without_the_flags_the_last_epoch_is_kept(small, npz, tmp_path):
     assert "kept epoch" not in (folder / "report.txt").read_text()
 
 
+def test_an_interrupted_run_keeps_the_best_epoch(small, npz, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training |= len(self.model.history.epoch) == 4
+
+    for name, keep, kept in (("last", "last", None), ("best", "best", (1, 2, 3))):
+        options = OPTIONS | {"keep": keep, "early_stop": 9, "model": small}
+        options["callbacks"] = [Spoil(), Stop()]
+        folder = train(npz, RECIPE, 20, 16, False, tmp_path / name, **options)
+        found = facts(folder)
+        assert found["status"] == "interrupted" and found["epochs"] == 4
+        assert found["kept_epoch"] in (kept or (None,))
+        text = (folder / "report.txt").read_text()
+        assert "stopped because a signal or a callback ended the training" in text
+        assert ("kept epoch" in text) == (keep == "best")
+
+
 def test_the_command_takes_both_flags_and_a_val_split(small, folder, tmp_path):
     for part in ("train", "val", "test"):
         for path in sorted(folder.glob("*/*.png")):

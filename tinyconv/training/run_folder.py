@@ -168,7 +168,9 @@ class RunFolder:
             f"{run['seed']}, {len(self.history)} of {run['epochs']} epochs, {outcome['status']}"
         )
         if run["early_stop"] or run["keep"] == "best":
-            head += f"\nkept epoch {outcome['kept_epoch']}; stopped because {outcome['stopped']}"
+            epoch = outcome["kept_epoch"]
+            head += f"\nkept epoch {epoch}; " if epoch else "\n"
+            head += f"stopped because {outcome['stopped']}"
         if source := facts["started_from"]:
             head += f"\nstarted from {source['file']}, {source['sha256']}"
         if source := facts["teacher"]:
