@@ -11,7 +11,7 @@ import pytest
 from conftest import command
 from test_training import Kill, Killed, history, only_run, same_weights, train
 
-from tinyconv import data, recipes, report
+from tinyconv import data, hub_card, recipes, report
 from tinyconv.errors import InputError
 from tinyconv.training import stopping
 from tinyconv.training import train as training
@@ -84,6 +84,11 @@ def test_the_report_says_which_epoch_was_kept_and_why_it_stopped(stopped, npz):
     model = keras.saving.load_model(stopped / "model.keras")
     held = data.load(str(npz), (32, 32), 12, 0).holdout
     assert report.evaluate(model, held).accuracy == pytest.approx(max(reached), rel=1e-5)
+    card = hub_card.page(hub_card.read(stopped))
+    assert (
+        f"The model is that of epoch {best}, whose accuracy was the highest. The training" in card
+    )
+    assert f"The training stopped because {why}." in card
     assert reached[-1] < max(reached)  # the last epoch is another model
 
 
