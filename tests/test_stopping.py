@@ -11,7 +11,7 @@ import pytest
 from conftest import command
 from test_training import Kill, Killed, history, only_run, same_weights, train
 
-from tinyconv import data, recipes, report
+from tinyconv import data, hub_card, recipes, report
 from tinyconv.errors import InputError
 from tinyconv.training import stopping
 from tinyconv.training import train as training
@@ -84,6 +84,11 @@ def test_the_report_says_which_epoch_was_kept_and_why_it_stopped(stopped, npz):
     model = keras.saving.load_model(stopped / "model.keras")
     held = data.load(str(npz), (32, 32), 12, 0).holdout
     assert report.evaluate(model, held).accuracy == pytest.approx(max(reached), rel=1e-5)
+    card = hub_card.page(hub_card.read(stopped))
+    assert (
+        f"The model is that of epoch {best}, whose accuracy was the highest. The training" in card
+    )
+    assert f"The training stopped because {why}." in card
     assert reached[-1] < max(reached)  # the last epoch is another model
 
 
@@ -136,6 +141,23 @@ def test_without_the_flags_the_last_epoch_is_kept(small, npz, tmp_path):
     folder = train(npz, RECIPE, 2, 16, False, tmp_path, model=small)
     assert facts(folder)["kept_epoch"] == 2
     assert "kept epoch" not in (folder / "report.txt").read_text()
+
+
+def test_an_interrupted_run_keeps_the_best_epoch(small, npz, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training |= len(self.model.history.epoch) == 4
+
+    for name, keep, kept in (("last", "last", None), ("best", "best", (1, 2, 3))):
+        options = OPTIONS | {"keep": keep, "early_stop": 9, "model": small}
+        options["callbacks"] = [Spoil(), Stop()]
+        folder = train(npz, RECIPE, 20, 16, False, tmp_path / name, **options)
+        found = facts(folder)
+        assert found["status"] == "interrupted" and found["epochs"] == 4
+        assert found["kept_epoch"] in (kept or (None,))
+        text = (folder / "report.txt").read_text()
+        assert "stopped because a signal or a callback ended the training" in text
+        assert ("kept epoch" in text) == (keep == "best")
 
 
 def test_the_command_takes_both_flags_and_a_val_split(small, folder, tmp_path):

@@ -140,7 +140,8 @@ class RandAugment(keras.layers.RandAugment):
 
     Keras' layer draws the two operations for a whole batch, turns by up to 180 degrees, shifts to
     one side and never darkens. This layer draws the operations for each image, turns by up to 30
-    degrees, shears and shifts by up to 0.3 of the size, and brightens or darkens. Source: https://arxiv.org/abs/1909.13719.
+    degrees, shears and shifts by up to 0.3 of the size, and brightens or darkens.
+    Source: https://arxiv.org/abs/1909.13719.
     """
 
     def __init__(self) -> None:

@@ -170,7 +170,9 @@ class RunFolder:
             f"{run['seed']}, {len(self.history)} of {run['epochs']} epochs, {outcome['status']}"
         )
         if run["early_stop"] or run["keep"] == "best":
-            head += f"\nkept epoch {outcome['kept_epoch']}; stopped because {outcome['stopped']}"
+            epoch = outcome["kept_epoch"]
+            head += f"\nkept epoch {epoch}; " if epoch else "\n"
+            head += f"stopped because {outcome['stopped']}"
         if temperature := outcome["temperature"]:
             head += f"\ncalibrated: the logits are divided by the temperature {temperature:.3f}"
         if source := facts["started_from"]:
