@@ -103,12 +103,13 @@ def _in(folder: Path) -> Engine | None:
 
 def _fetch(npm: str, cached: Path) -> None:
     """Fetch `VERSION` by npm into `cached`, unless npm fails or the files have other digests."""
+    print(f"npm fetches onnxruntime-web {VERSION} (33 MB)", file=sys.stderr)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=cached.parent) as folder:
             package = f"onnxruntime-web@{VERSION}"
             subprocess.run(
-                [npm, "pack", "--silent", package],
+                [npm, "pack", "--silent", "--fetch-retries=1", "--fetch-timeout=30000", package],
                 cwd=folder,
                 check=True,
                 timeout=PATIENCE,
