@@ -34,7 +34,7 @@ def check(notebook):
     text = "".join(output.text for output in outputs if output.output_type == "stream")
     # Neither messages of TensorFlow nor warnings, and of each progress bar only its end.
     assert not any(output.get("name") == "stderr" for output in outputs), text
-    assert not any(words in text for words in ("WARNING", "Traceback", "\r", "\b"))
+    assert not any(words in text for words in ("WARNING", "INFO:", "Traceback", "\r", "\b"))
     assert "Epoch 3/3" in text and "━━━━━━━━━━━━━━━━━━━━" in text
     assert "automobile 9" in text and "ship 9" in text
     assert "digits.tflite" in text or "digits-savedmodel" in text

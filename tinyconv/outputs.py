@@ -13,7 +13,7 @@ SLACK = {"float32": 1e-3, "float64": 1e-3}  # allowed difference of the sum of p
 SLACK_16_BITS = 1e-2
 
 
-@terminal.without_false_alarms()
+@terminal.without_misleading_logs()
 def are_probabilities(model: keras.Model, file: Path) -> bool:
     """Whether the outputs of `model` are probabilities: non-negative, with a sum of 1.
 

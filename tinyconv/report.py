@@ -90,7 +90,7 @@ class Evaluation:
         return confusion_matrix(self.labels, self.predictions, labels=range(classes))
 
 
-@terminal.without_false_alarms()
+@terminal.without_misleading_logs()
 def evaluate(
     model: keras.Model,
     split: Split,

@@ -16,9 +16,10 @@ from typing import Any
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 QUIET = "3"  # only fatal messages
 RELEASE = b"\0"
-FALSE_ALARMS = (  # of TensorFlow
+MISLEADING = (  # messages of TensorFlow's loggers
     "triggered tf.function retracing",  # every model that is evaluated counts as a retracing
     "Providing without the trackable_obj argument is deprecated",  # the weights are constants
+    "Assets written to: ",  # a temporary folder; notebooks show messages of this level
 )
 PATIENCE = 5  # seconds to wait for the process that writes the held-back text
 KEEPER = """
@@ -56,7 +57,7 @@ def prepare() -> None:
 def quieten() -> None:
     """Let TensorFlow write only fatal messages, and nothing during its import.
 
-    This function has no effect if the user has set a log level or TensorFlow has been imported.
+    The log level of the user counts, if one is set. It is too late after TensorFlow's import.
     """
     chosen = os.environ.setdefault(LOG_LEVEL, QUIET) != QUIET
     here = any(isinstance(finder, _Finder) for finder in sys.meta_path)
@@ -102,7 +103,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     assert keeper.stdin
     ends = [RELEASE]
     before = sys.stderr
-    if _is_stderr(before):
+    if replaced := _is_stderr(before):
         # The stream is never closed, because a logger may keep it.
         sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
     os.dup2(keeper.stdin.fileno(), 2)
@@ -113,6 +114,8 @@ def held_back() -> Iterator[Callable[[], None]]:
         raise
     finally:
         os.dup2(real, 2)
+        if not replaced:
+            os.close(real)
         sys.stderr = before
         keeper.stdin.write(b"".join(ends))
         keeper.stdin.close()
@@ -121,20 +124,20 @@ def held_back() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def without_false_alarms() -> Iterator[None]:
-    """Leave out the warnings of TensorFlow's loggers that are false alarms in tinyconv."""
+def without_misleading_logs() -> Iterator[None]:
+    """Leave out messages of TensorFlow's loggers that are wrong or misleading in tinyconv."""
 
-    def is_true(record: logging.LogRecord) -> bool:
-        return not any(words in record.getMessage() for words in FALSE_ALARMS)
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not any(words in record.getMessage() for words in MISLEADING)
 
     loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
     for logger in loggers:
-        logger.addFilter(is_true)
+        logger.addFilter(is_shown)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(is_true)
+            logger.removeFilter(is_shown)
 
 
 def _is_stderr(stream: Any) -> bool:

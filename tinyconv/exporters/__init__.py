@@ -218,7 +218,7 @@ def export(
     with (
         tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder,
         terminal.held_back(),
-        terminal.without_false_alarms(),
+        terminal.without_misleading_logs(),
     ):
         written = Path(folder, path.name)
         try:
