@@ -195,7 +195,7 @@ def test_published_accuracies_are_those_that_the_architecture_names():
         document = net.module().__doc__
         rows = [line for line in document.splitlines() if line.startswith(f"| {name} ")]
         (text,) = rows or [document]
-        assert net.published
+        assert net.published or net.source == "tinyconv"
         for accuracy in net.published:
             forms = {f"{accuracy.percent:g}%", f"{accuracy.percent:.2f}%"}
             assert any(form in text for form in forms), (name, accuracy)

@@ -1,14 +1,17 @@
 """What a command writes, and what it does not: escapes, bars, the lines of TensorFlow's import."""
 
+import importlib
 import io
 import json
 import os
 import subprocess
 import sys
 
+import keras
 import pytest
 from conftest import ROOT, command, run
 
+import tinyconv
 from tinyconv import __version__, cli, prediction, terminal
 
 FAKE = """
@@ -86,8 +89,10 @@ def test_a_stream_without_a_file_is_left_alone(monkeypatch):
     """As pytest and notebooks have it."""
     stream = Stream("utf-8", False)
     monkeypatch.setattr(sys, "stderr", stream)
+    opened = os.listdir("/dev/fd")  # noqa: PTH208
     with terminal.held_back():
         assert sys.stderr is stream
+    assert os.listdir("/dev/fd") == opened  # noqa: PTH208
 
 
 @pytest.mark.slow
@@ -142,6 +147,41 @@ def test_bars_are_for_terminals_that_show_them(encoding, tty, expected, monkeypa
     monkeypatch.setattr(sys, "stdout", Stream(encoding, tty))
     assert terminal.bars() == expected
     assert set(prediction.bar(0.5)) == ({"█"} if encoding == "utf-8" else {"#"})
+
+
+def test_a_notebook_shows_bars_and_quietens_tensorflow(monkeypatch):
+    """A kernel has `sys.stdout` of a class of ipykernel, which is no terminal."""
+    monkeypatch.setattr(Stream, "__module__", "ipykernel.iostream")
+    monkeypatch.setattr(sys, "stdout", Stream("utf-8", False))
+    monkeypatch.delenv(terminal.LOG_LEVEL, raising=False)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert terminal.bars()
+    importlib.reload(tinyconv)
+    assert os.environ[terminal.LOG_LEVEL] == terminal.QUIET
+    assert "TQDM_DISABLE" not in os.environ  # the bars of the user's own code stay
+    monkeypatch.delenv(terminal.LOG_LEVEL)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    importlib.reload(tinyconv)
+    assert terminal.LOG_LEVEL not in os.environ
+
+
+def test_misleading_logs_of_tensorflow_are_left_out_and_others_are_not(small, caplog):
+    import tensorflow as tf
+
+    from tinyconv.outputs import are_probabilities
+
+    for _ in range(6):  # TensorFlow warns of the fifth of the models
+        are_probabilities(keras.models.load_model(small), small)
+    logger = tf.get_logger()
+    with terminal.without_misleading_logs():
+        logger.warning("6 calls triggered tf.function retracing")
+        logger.warning("Assets written to: .partial-x/assets")
+        logger.warning("another")
+    logger.warning("later calls triggered tf.function retracing")
+    assert [r.message for r in caplog.records if r.name == "tensorflow"] == [
+        "another",
+        "later calls triggered tf.function retracing",
+    ]
 
 
 def test_version_needs_no_keras():

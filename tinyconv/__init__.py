@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tinyconv import registry, weights
+from tinyconv import registry, terminal, weights
 from tinyconv.errors import InputError
 from tinyconv.factory import create_model
 from tinyconv.registry import list_models
@@ -36,3 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+if terminal.in_notebook():  # a command calls `terminal.prepare`
+    terminal.quieten()

@@ -42,6 +42,9 @@ class Result:
         """The share of images, 0 to 1, whose most probable class is right."""
         return self.evaluation.accuracy
 
+    def __repr__(self) -> str:  # what a notebook shows of the last line of a cell
+        return str(self)
+
     def __str__(self) -> str:
         return f"{self.images}\n{self.evaluation.text(self.class_names)}"
 

@@ -61,7 +61,7 @@ class Net:
         parameters: the exact number of trainable parameters.
         macs: the exact number of multiply-adds for one image, in convolutions and dense layers.
         recipe: an entry of `tinyconv.recipes.RECIPES`.
-        source: the address of the original.
+        source: the address of the original, or "tinyconv" for a net without one.
         licence: the licence of the original.
         published: the accuracies that the source reports.
         num_classes: the default number of classes.

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tinyconv import terminal
 from tinyconv.errors import InputError
 from tinyconv.graph import source
 
@@ -12,6 +13,7 @@ SLACK = {"float32": 1e-3, "float64": 1e-3}  # allowed difference of the sum of p
 SLACK_16_BITS = 1e-2
 
 
+@terminal.without_misleading_logs()
 def are_probabilities(model: keras.Model, file: Path) -> bool:
     """Whether the outputs of `model` are probabilities: non-negative, with a sum of 1.
 

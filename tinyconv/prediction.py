@@ -67,7 +67,8 @@ def answers(
         batch = files[start : start + BATCH]
         read = [_read(file, model.input_shape[1:3], crop) for file in batch]
         images = [image for image in read if isinstance(image, np.ndarray)]
-        outputs = iter(model.predict_on_batch(np.stack(images)) if images else ())
+        with terminal.without_misleading_logs():
+            outputs = iter(model.predict_on_batch(np.stack(images)) if images else ())
         for file, image in zip(batch, read, strict=True):
             if isinstance(image, InputError):
                 yield file, image

@@ -102,6 +102,7 @@ class Evaluation:
         return confusion_matrix(self.labels, self.predictions, labels=range(classes))
 
 
+@terminal.without_misleading_logs()
 def evaluate(
     model: keras.Model,
     split: Split,
@@ -115,7 +116,7 @@ def evaluate(
         model: the model.
         split: the images and labels.
         batch_size: images per batch.
-        bar: whether to show a progress bar if stdout is a terminal.
+        bar: whether to show a progress bar if stdout is a terminal or a notebook.
         probabilities: whether the outputs of the model are probabilities rather than logits.
 
     Returns:

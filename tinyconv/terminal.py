@@ -2,6 +2,7 @@
 
 import importlib.abc
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from typing import Any
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 QUIET = "3"  # only fatal messages
 RELEASE = b"\0"
+MISLEADING = (  # messages of TensorFlow's loggers
+    "triggered tf.function retracing",  # every model that is evaluated counts as a retracing
+    "Providing without the trackable_obj argument is deprecated",  # the weights are constants
+    "Assets written to: ",  # a temporary folder; notebooks show messages of this level
+)
 PATIENCE = 5  # seconds to wait for the process that writes the held-back text
 KEEPER = """
 import signal, sys
@@ -38,14 +44,21 @@ def prepare() -> None:
     """Prepare the streams of this process for a command.
 
     Characters that a stream cannot encode are written as escapes. tqdm draws no progress bars if
-    stderr is not a terminal. Messages that TensorFlow writes during its import are held back,
-    unless the user has set a log level.
+    stderr is not a terminal. TensorFlow is quiet, as by `quieten`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if not (sys.stderr and sys.stderr.isatty()):
         os.environ.setdefault("TQDM_DISABLE", "1")
+    quieten()
+
+
+def quieten() -> None:
+    """Let TensorFlow write only fatal messages, and nothing during its import.
+
+    The log level of the user counts, if one is set. It is too late after TensorFlow's import.
+    """
     chosen = os.environ.setdefault(LOG_LEVEL, QUIET) != QUIET
     here = any(isinstance(finder, _Finder) for finder in sys.meta_path)
     if not (chosen or here or "tensorflow" in sys.modules):
@@ -62,8 +75,13 @@ def shows(text: str) -> bool:
 
 
 def bars() -> bool:
-    """Whether stdout is a terminal that can show Keras' progress bars."""
-    return sys.stdout.isatty() and shows("━")
+    """Whether stdout is a terminal or a notebook that can show Keras' progress bars."""
+    return (sys.stdout.isatty() or in_notebook()) and shows("━")
+
+
+def in_notebook() -> bool:
+    """Whether stdout is the stream of a Jupyter kernel."""
+    return type(sys.stdout).__module__.startswith("ipykernel.")
 
 
 @contextmanager
@@ -85,7 +103,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     assert keeper.stdin
     ends = [RELEASE]
     before = sys.stderr
-    if _is_stderr(before):
+    if replaced := _is_stderr(before):
         # The stream is never closed, because a logger may keep it.
         sys.stderr = open(real, "w", 1, before.encoding, before.errors, closefd=False)  # noqa: SIM115
     os.dup2(keeper.stdin.fileno(), 2)
@@ -96,11 +114,30 @@ def held_back() -> Iterator[Callable[[], None]]:
         raise
     finally:
         os.dup2(real, 2)
+        if not replaced:
+            os.close(real)
         sys.stderr = before
         keeper.stdin.write(b"".join(ends))
         keeper.stdin.close()
         with suppress(subprocess.TimeoutExpired):  # a child process may hold the pipe open
             keeper.wait(PATIENCE)
+
+
+@contextmanager
+def without_misleading_logs() -> Iterator[None]:
+    """Leave out messages of TensorFlow's loggers that are wrong or misleading in tinyconv."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not any(words in record.getMessage() for words in MISLEADING)
+
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
+    for logger in loggers:
+        logger.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_shown)
 
 
 def _is_stderr(stream: Any) -> bool:

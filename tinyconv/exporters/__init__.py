@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from tinyconv import atomic
+from tinyconv import atomic, terminal
 from tinyconv.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -212,7 +212,11 @@ def export(
     path, form = Path(path), get(target)
     check_path(path, form)
     facts = (about or About(),) if form.about else ()
-    with tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix=atomic.PARTIAL, dir=path.parent) as folder,
+        terminal.held_back(),
+        terminal.without_misleading_logs(),
+    ):
         written = Path(folder, path.name)
         try:
             form.write(model, written, images if calibration is None else calibration, *facts)
