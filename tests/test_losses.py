@@ -71,7 +71,14 @@ def grey(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("mixed", [{}, {"mixup": 0.5}, {"cutmix": 0.5}])
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {},
+        pytest.param({"mixup": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"cutmix": 0.5}, marks=pytest.mark.slow),
+    ],
+)
 def test_balanced_weights_make_up_for_the_numbers_of_images(mixed, small, grey, tmp_path):
     """A net that sees no difference gives each class its share of the weighted images."""
     probabilities = {}
@@ -100,6 +107,7 @@ def test_the_fused_path_has_the_same_loss(npz, tmp_path):
     assert float(rows[True]["loss"]) == pytest.approx(float(rows[False]["loss"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_every_setting_resumes_to_the_same_weights(small, npz, tmp_path):
     names = ("randaugment", "erase", "cutout")
     mine = replace(LEARN, augment=names, mixup=0.5, cutmix=0.5, teacher_weight=0.5)

@@ -383,6 +383,7 @@ def test_a_file_named_like_a_net_is_a_file(tmp_path, monkeypatch):
         assert not registry.is_pretrained(name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="TINYCONV_TINIEST does not name tiniest.pt")
 @pytest.mark.skipif(not CIFAR10.exists(), reason=f"no CIFAR-10 in {CIFAR10.parent}")
 def test_the_published_tiniest_is_evaluated_by_its_name(server):

@@ -199,6 +199,7 @@ def test_a_set_that_does_not_fit_into_memory_is_kept_on_disk(prepare, monkeypatc
     check(loaded, train=12, test=6)
 
 
+@pytest.mark.slow
 def test_cifar_by_its_name_in_tfds_is_cifar():
     where = os.environ.get("TFDS_DATA_DIR")
     if not data.is_here("cifar10"):
