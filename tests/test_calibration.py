@@ -29,8 +29,14 @@ def test_the_temperature_of_overconfident_logits_is_found(wanted):
     assert calibration.temperature(wanted * logits, labels) == pytest.approx(wanted, rel=0.05)
 
 
-def test_the_temperature_of_perfect_answers_is_finite():
-    assert 0 < calibration.temperature(np.eye(3) * 5, np.arange(3)) < 1
+def test_no_temperature_fits_perfect_answers():
+    assert calibration.temperature(np.eye(3) * 5, np.arange(3)) is None
+
+
+def test_answers_that_are_not_numbers_are_left_out():
+    probabilities, labels = np.array([[0.7, 0.3], [np.nan, np.nan]]), np.array([0, 1])
+    assert calibration.reliability(probabilities, labels).error == pytest.approx(0.3)
+    assert np.isnan(calibration.reliability(probabilities[1:], labels[1:]).error)
 
 
 def test_a_calibrated_run_divides_its_logits_and_says_so(small, npz, arrays, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyconv.atomic import check_new, check_writable
 from tinyconv.errors import InputError
 from tinyconv.trained import Trained, open_model
 from tinyconv.training import data_path
@@ -61,13 +62,8 @@ class Result:
             InputError: a file of that name exists, or cannot be written.
         """
         from tinyconv import plots, sheets
-        from tinyconv.atomic import check_new, check_writable
 
-        folder = Path(folder)
-        paths = [folder / f"{name}.png" for name in ("confusion", "reliability", "mistakes")]
-        for path in paths:
-            check_new(path)
-        check_writable(folder)
+        paths = check_pictures(folder)
         found, names = self.evaluation, self.class_names
         title = f"{self.images}: {self.accuracy:.2%} right"
         plots.confusion(found.confusion(len(names)), names, title, paths[0])
@@ -77,6 +73,22 @@ class Result:
             parts["before calibration"] = before.reliability()
         sheets.reliability(parts, title, paths[1])
         sheets.mistakes(self.split, found.shares, names, title, paths[2])
+
+
+def check_pictures(folder: str | Path) -> list[Path]:
+    """Check that `Result.draw` can write to a folder. Make the folder if it does not exist.
+
+    Returns:
+        The paths of the pictures: confusion, reliability, mistakes.
+
+    Raises:
+        InputError: a file of that name exists, or cannot be written.
+    """
+    paths = [Path(folder, f"{name}.png") for name in ("confusion", "reliability", "mistakes")]
+    for path in paths:
+        check_new(path)
+    check_writable(Path(folder))
+    return paths
 
 
 def evaluate(

@@ -33,17 +33,21 @@ class Reliability:
     @property
     def error(self) -> float:
         """The expected calibration error (ECE): the mean gap, 0 to 1, weighted by the counts."""
+        if not len(self.count):
+            return float("nan")
         return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.count))
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """Sort the answers of a net into bins of their confidence.
+    """Sort the answers of a net into bins of their confidence. Answers with NaN are left out.
 
     Args:
         probabilities: the probability of each class, (N, classes).
         labels: the labels, (N,).
         bins: the number of bins from 0 to 1.
     """
+    known = np.isfinite(probabilities).all(axis=-1)
+    probabilities, labels = probabilities[known], labels[known]
     confidence = probabilities.max(axis=-1).astype(np.float64)
     right = probabilities.argmax(axis=-1) == labels
     index = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -52,13 +56,19 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
     return Reliability(sums[full] / count[full], hits[full] / count[full], count[full])
 
 
-def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
     """The temperature that the logits are divided by for the smallest cross-entropy.
 
     Args:
         logits: the logits, (N, classes).
         labels: the labels, (N,).
+
+    Returns:
+        The temperature. It is None if all answers are right: the smaller the temperature, the
+        smaller the cross-entropy then is.
     """
+    if (logits.argmax(axis=-1) == labels).all():
+        return None
     own = np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
 
     def loss(log_temperature: float) -> float:

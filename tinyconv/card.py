@@ -222,6 +222,12 @@ def _limits(subject: Subject) -> str:
     every = _by_class(report)
     weakest = _weakest(every)[0]
     started = ", which started from a trained model" if report.get("started_from") else ""
+    calibrated = "The softmax of the logits was not calibrated."
+    if temperature := report.get("temperature"):
+        calibrated = (
+            f"The logits are divided by the temperature {temperature:.3f}, which was fitted to "
+            "held-out images."
+        )
     short = " The run had fewer epochs than its recipe." if _is_short(report) else ""
     return f"""\
 - The model knows these {len(report["classes"])} classes only. It assigns one of them to every \
@@ -229,7 +235,7 @@ image.
 - The class *{_plain(weakest)}* has the lowest recall: {every[weakest]["recall"]:.1%}.
 - The training images have {height}x{width} pixels. A photograph must be resized to this size and \
 loses small details.
-- The softmax of the logits was not calibrated.
+- {calibrated}
 - The figures are of one run with one seed{started}.{short}"""
 
 

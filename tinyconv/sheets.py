@@ -90,6 +90,7 @@ class Explained:
         image: the image that the net sees, (height, width, 3).
         fall: the result of `tinyconv.saliency.occlusion`.
         class_name: the class that `fall` is for.
+        index: the index of that class.
         top: the most probable classes, as of `tinyconv.prediction.best`.
     """
 
@@ -97,6 +98,7 @@ class Explained:
     image: np.ndarray
     fall: np.ndarray
     class_name: str
+    index: int
     top: list[dict[str, Any]]
 
 
@@ -105,16 +107,18 @@ def explanations(rows: Sequence[Explained], path: Path) -> None:
 
     A row has the image, the parts that the answer depends on, and the most probable classes.
     """
-    classes = [entry["class"] for row in rows for entry in row.top]
-    texts = [text for row in rows for text in (row.name, row.class_name)]
-    drawn, _, families = drawable([*classes, *texts], "")
-    left = iter(drawn)
+    classes = {entry["class"]: str(entry["index"]) for row in rows for entry in row.top}
+    classes |= {row.class_name: str(row.index) for row in rows}
+    titles = "\n".join(row.name.replace("\n", " ") for row in rows)
+    drawn, titles, families = drawable(list(classes), titles)
+    if list(drawn) == list(map(str, range(len(classes)))):
+        drawn = list(classes.values())
+    shown = dict(zip(classes, drawn, strict=True))
     with rc_context({"font.family": families}):
         picture = Figure(figsize=(11, 3.3 * len(rows)), layout="constrained")
         axes = picture.subplots(len(rows), 3, squeeze=False)
-        bars = [[next(left) for _ in row.top] for row in rows]
-        for (image, heat, bar), row, names in zip(axes, rows, bars, strict=True):
-            title, class_name = next(left), next(left)
+        for (image, heat, bar), row, title in zip(axes, rows, titles.split("\n"), strict=True):
+            names, class_name = [shown[entry["class"]] for entry in row.top], shown[row.class_name]
             for ax in (image, heat):
                 ax.set_axis_off()
             image.imshow(row.image)

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from tinyconv import api
 
+    if args.out:
+        api.check_pictures(args.out)
     result = api.evaluate(args.model, args.data, data_range=args.data_range)
     print(f"\n{result}")
     if args.out:

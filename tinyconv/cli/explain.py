@@ -24,11 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from tinyconv import data, trained
-    from tinyconv.atomic import check_new
+    from tinyconv.atomic import check_new, check_writable
 
     if args.out.suffix.lower() != ".png":
         raise InputError(f"--out is {args.out}; it must end in .png.")
     check_new(args.out)
+    check_writable(args.out.parent)
     opened = trained.open_model(args.model)
     names = opened.class_names or tuple(map(str, range(opened.model.output_shape[-1])))
     if args.name is not None and args.name not in names:
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
         index = top[0]["index"] if args.name is None else names.index(args.name)
         image = data.read_image(file, opened.model.input_shape[1:3], opened.crop)
         fall = saliency.occlusion(opened.model, image, index, opened.probabilities)
-        rows.append(sheets.Explained(data.text(file.name), image, fall, names[index], top))
+        rows.append(sheets.Explained(data.text(file.name), image, fall, names[index], index, top))
         print(
             f"{data.text(file)}: {names[index]} {shares[index]:.1%}, falls by up to "
             f"{100 * max(fall.max(), 0):.1f} points where the image is hidden"

@@ -21,12 +21,14 @@ class Row:
 
     Args:
         line: the number of its line in the file.
+        cell: the image as the table names it.
         image: the file of the image.
         label: the name of the class.
         split: "train", "val" or "test", or None if the table has no such column.
     """
 
     line: int
+    cell: str
     image: Path
     label: str
     split: str | None
@@ -49,7 +51,7 @@ def open_table(path: Path) -> Pictures:
 
     Raises:
         InputError: the file is not such a table, an image does not exist, a label or a split is
-            missing, or an image has two labels.
+            missing, or an image has two labels or two splits.
     """
     rows = list(_rows(path))
     if not rows:
@@ -69,13 +71,18 @@ def open_table(path: Path) -> Pictures:
                 f"{path} gives {row.image} the label {before.label!r} in line {before.line}, but "
                 f"{row.label!r} in line {row.line}; an image has one class."
             )
+        if before.split != row.split:
+            raise InputError(
+                f"{path} gives {row.image} the split {before.split} in line {before.line}, but "
+                f"{row.split} in line {row.line}; an image has one split."
+            )
         found.setdefault(row.split or "train", {}).setdefault(real, row)
     has_splits = rows[0].split is not None
 
     def list_parts(parts: Sequence[str]) -> dict[str, Listed]:
         listed = {}
         for part in parts:
-            own = sorted(found[part].values(), key=lambda row: (row.label, row.image))
+            own = sorted(found[part].values(), key=lambda row: (row.label, row.cell))
             names = tuple(sorted({row.label for row in own}))
             listed[part] = Listed(names, len(own), [(row.image, row.label) for row in own])
         return listed
@@ -93,11 +100,11 @@ def open_table(path: Path) -> Pictures:
 def _rows(path: Path) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, skipinitialspace=True)
             header = next(reader, [])
             columns = _columns(header, path)
             for cells in reader:
-                if not cells:
+                if not any(cell.strip() for cell in cells):
                     continue
                 where = f"{path}, line {reader.line_num},"
                 if len(cells) != len(header):
@@ -109,9 +116,10 @@ def _rows(path: Path) -> Iterator[Row]:
                 if empty := [name for name in NEEDED if not own[name]]:
                     raise InputError(f"{where} has no {empty[0]}; fill it in or remove the line.")
                 for name, cell in own.items():
-                    if len(cell) > LENGTHS[name] or "\0" in cell:
+                    if len(cell) > LENGTHS[name] or any(sign < " " for sign in cell):
                         raise InputError(
-                            f"{where} has in {name} no text of at most {LENGTHS[name]} characters."
+                            f"{where} has in {name} no text of one line and at most "
+                            f"{LENGTHS[name]} characters."
                         )
                 split = own.get("split")
                 if split is not None and split.lower() not in WORDS:
@@ -119,7 +127,7 @@ def _rows(path: Path) -> Iterator[Row]:
                         f"{where} has the split {split!r}; it must be train, val or test."
                     )
                 image, role = path.parent / own["image"], split and WORDS[split.lower()]
-                yield Row(reader.line_num, image, own["label"], role)
+                yield Row(reader.line_num, own["image"], image, own["label"], role)
     except (UnicodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
     except OSError as error:

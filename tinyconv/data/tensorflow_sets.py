@@ -93,11 +93,13 @@ def is_prepared(spec: str) -> bool:
 
 
 def is_same(spec: str, other: str) -> bool:
-    """Whether two names are of the same set and configuration."""
+    """Whether two names are of the same set and configuration, in any version."""
     try:
-        return get_builder(spec).data_path == get_builder(other).data_path
+        one, two = get_builder(spec), get_builder(other)
     except InputError:
         return False
+    configs = [getattr(builder.builder_config, "name", None) for builder in (one, two)]
+    return one.name == two.name and configs[0] == configs[1]
 
 
 def load_cifar(name: str) -> Dataset:
@@ -129,13 +131,16 @@ def _columns(info: Any, spec: str) -> tuple[str, str]:
     """
     kinds, own = _kinds(info), info.features
     keys = info.supervised_keys
-    if keys and len(keys) == 2 and [kinds.get(key) for key in keys] == ["Image", "ClassLabel"]:
+    named = [kinds.get(key) if isinstance(key, str) else None for key in keys or ()]
+    if named == ["Image", "ClassLabel"]:
         image, label = keys
     else:
         image = choose_column(spec, "Image", kinds, ["image"])
         label = choose_column(spec, "ClassLabel", kinds, ["label"])
     if (dtype := np.dtype(own[image].np_dtype)) not in (np.uint8, np.uint16):
         raise InputError(f"{spec} has images of type {dtype}; only uint8 and uint16 are read.")
+    if not own[label].num_classes:
+        raise InputError(f"{spec} has classes without names.")
     return image, label
 
 

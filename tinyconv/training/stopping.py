@@ -54,7 +54,7 @@ def is_over(run: Run, history: History) -> bool:
 def outcome(run: Run, history: History) -> dict[str, Any]:
     """The entries of the last report: status, the epoch that is kept, and why the training ended.
 
-    The epoch is None if the model has steps of an epoch that was interrupted.
+    The epoch is None if a signal or a callback ended the training, and the run keeps the last one.
     """
     done = len(history)
     kept = best(history) if run.keep == BEST and history else None

@@ -272,6 +272,7 @@ def _train(
         every.insert(2, EpochLog(folder.path))
     if trainer.devices.hosts == 1:  # one stopped host would make the others wait
         every.append(StopOnSignal())
+    trainer.batches.start_epoch(max(done - 1, 0))  # `update_net` reads batches of the last epoch
     left = done < run.epochs and not stopping.is_over(run, history)
     which = f"epochs {done + 1} to {run.epochs}" if left else "no epoch is left"
     print(f"{folder.path}: {folder.title}, {which}", flush=True)

@@ -85,7 +85,7 @@ class Trainer:
 
     Attributes:
         class_weights: the weight of each class in the loss, or None.
-        best: the weights of the best epoch by path, if the run keeps them.
+        best: the weights of the best epoch by name, if the run keeps them.
         net: the model that is validated and saved, in float32. Its weights are averaged if the
             recipe has an EMA.
         replica: a copy of `net` on the devices, with their precision.
@@ -210,14 +210,15 @@ class Trainer:
     def keep_best(self, is_best: bool) -> None:
         """Keep the weights of the net if its epoch is the best, or else go back to the best."""
         if is_best:
-            self.best = {w.path: keras.ops.convert_to_numpy(w) for w in self.net.weights}
+            weights = _named(self.net.weights)
+            self.best = {name: keras.ops.convert_to_numpy(w) for name, w in weights.items()}
         else:
             self.use_best()
 
     def use_best(self) -> None:
         """Copy the weights of the best epoch to the net."""
-        for weight in self.net.weights:
-            weight.assign(self.best[weight.path])
+        for name, weight in _named(self.net.weights).items():
+            weight.assign(self.best[name])
 
     def update_net(self) -> None:
         """Copy the weights of the replica, or their average with an EMA, to the net."""
@@ -235,13 +236,20 @@ class Trainer:
             for index in range(math.ceil(renewals)):
                 self.net(self.batches[index % len(self.batches)][0], training=True)
 
-    def calibrate(self) -> float:
-        """Divide the logits of the net by the temperature that fits the held-out images best."""
+    def calibrate(self) -> float | None:
+        """Divide the logits of the net by the temperature that fits the held-out images best.
+
+        Returns:
+            The temperature. It is None if no temperature fits, because all answers are right.
+        """
         held = self.dataset.holdout
         assert held
         found = self.evaluate(held, bar=False)
         temperature = calibration.temperature(found.logits, found.labels)
-        calibration.divide_logits(self.net, temperature)
+        if temperature is None:
+            print(f"Not calibrated: the net has all {len(found.labels)} held-out images right.")
+        else:
+            calibration.divide_logits(self.net, temperature)
         return temperature
 
     def state(self) -> dict[str, np.ndarray]:
@@ -263,7 +271,8 @@ class Trainer:
         variables = self._variables()
         kept = {key: state.pop(key) for key in list(state) if key.startswith(KEPT)}
         self.best = {key.removeprefix(KEPT): value for key, value in kept.items()}
-        shapes = {w.path: w.shape for w in self.net.weights if self.run.keep == BEST}
+        weights = _named(self.net.weights if self.run.keep == BEST else [])
+        shapes = {name: weight.shape for name, weight in weights.items()}
         if {path: value.shape for path, value in self.best.items()} != shapes:
             raise ValueError("best weights of another net")
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in variables.items()}:
@@ -272,4 +281,15 @@ class Trainer:
             variable.assign(state[name])
 
     def _variables(self) -> dict[str, keras.Variable]:
-        return {v.path: v for v in (*self.replica.weights, *self.model.optimizer.variables)}
+        return _named([*self.replica.weights, *self.model.optimizer.variables])
+
+
+def _named(variables: list[keras.Variable]) -> dict[str, keras.Variable]:
+    """Variables by their paths. A number follows a path that several variables have."""
+    named: dict[str, keras.Variable] = {}
+    for variable in variables:
+        name, count = variable.path, 2
+        while name in named:
+            name, count = f"{variable.path}:{count}", count + 1
+        named[name] = variable
+    return named
