@@ -13,7 +13,7 @@ from test_training import Kill, Killed, history, only_run, same_weights, train
 
 from tinyconv import data, hub_card, recipes, report
 from tinyconv.errors import InputError
-from tinyconv.training import stopping
+from tinyconv.training import stopping, trainer
 from tinyconv.training import train as training
 from tinyconv.training.run import Run
 
@@ -197,3 +197,14 @@ def test_a_val_split_that_is_the_test_is_not_for_choosing_and_hosts_do_not_stop(
     stopping.check(replace(RUN, keep="best"), dataset, SimpleNamespace(hosts=2))
     with pytest.raises(InputError, match="--early-stop is for one machine"):
         stopping.check(replace(RUN, early_stop=1), dataset, SimpleNamespace(hosts=2))
+
+
+def test_weights_with_the_same_path_have_names_of_their_own():
+    """Models that were loaded may have several layers of the same name, in nested models."""
+    layers = [keras.layers.Dense(2, name="dense") for _ in range(2)]
+    for layer in layers:
+        layer.build((None, 2))
+    weights = [weight for layer in layers for weight in layer.weights]
+    assert len({weight.path for weight in weights}) == 2
+    named = trainer._named(weights)
+    assert [id(weight) for weight in named.values()] == [id(weight) for weight in weights]
