@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def timm(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     x = torch.from_numpy(images).movedim(-1, 1) / 127.5 - 1
     for name in NETS:
         weights = {"file": str(folder / f"{name}.safetensors")}
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=weights)
+        model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=weights)
         model = model.train().to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         torch.nn.functional.cross_entropy(model(x), torch.from_numpy(labels)).backward()
