@@ -4,11 +4,12 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
-from test_training import Kill, Killed, only_run, same_weights, train
+from test_training import killed_and_resumed, train
 
 from tinyconv import hub_card, recipes
 from tinyconv.devices import Devices
@@ -94,12 +95,7 @@ def test_a_killed_run_with_a_teacher_resumes_to_the_same_weights(small, teacher,
     """With mixup, the teacher sees mixed images."""
     mine = replace(LEARN, augment=("flip",), mixup=0.5)
     options = {"model": small, "teacher": teacher}
-    whole = train(npz, mine, 2, 16, True, tmp_path / "whole", **options)
-    with pytest.raises(Killed):
-        train(npz, mine, 2, 16, True, tmp_path / "killed", callbacks=[Kill()], **options)
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
+    killed_and_resumed(partial(train, npz, mine, 2, 16, True, **options), tmp_path)
 
 
 def test_a_run_does_not_resume_with_another_teacher(small, teacher, npz, tmp_path):

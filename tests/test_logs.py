@@ -2,12 +2,11 @@
 
 import importlib.util
 from collections import defaultdict
+from functools import partial
 
 import pytest
 from conftest import command
-from test_training import Kill, Killed, history, only_run, same_weights, train
-
-from tinyconv.training import train as training
+from test_training import history, killed_and_resumed, train
 
 
 @pytest.fixture
@@ -30,13 +29,7 @@ def events():
 
 def test_a_killed_and_resumed_run_has_each_epoch_once(small, npz, tmp_path, events):
     options = {"model": small, "tensorboard": True}
-    whole = train(npz, "muon", 3, 16, True, tmp_path / "whole", **options)
-    with pytest.raises(Killed):
-        train(npz, "muon", 3, 16, True, tmp_path / "killed", callbacks=[Kill()], **options)
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
-    for folder in (whole, killed):
+    for folder in killed_and_resumed(partial(train, npz, "muon", 3, 16, True, **options), tmp_path):
         for part, start in (("train", ""), ("validation", "val_")):
             found = events(folder / "tensorboard" / part)
             for key in ("accuracy", "loss"):

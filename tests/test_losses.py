@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 from test_distillation import LEARN, softmax
-from test_training import Kill, Killed, history, only_run, same_weights, train
+from test_training import history, killed_and_resumed, same_weights, train
 
 from tinyconv import recipes
 from tinyconv.errors import InputError
@@ -114,12 +115,8 @@ def test_a_killed_run_with_every_setting_resumes_to_the_same_weights(small, npz,
     mine = replace(mine, label_smoothing=0.1, focal_gamma=1.5)
     teacher = train(npz, replace(LEARN, name="teach"), 2, 16, False, tmp_path / "teacher", small)
     options = {"model": small, "class_weights": "balanced", "teacher": teacher}
-    whole = train(npz, mine, 2, 16, True, tmp_path / "whole", **options)
-    with pytest.raises(Killed):
-        train(npz, mine, 2, 16, True, tmp_path / "killed", callbacks=[Kill()], **options)
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
+    run = partial(train, npz, mine, 2, 16, True, **options)
+    whole, killed = killed_and_resumed(run, tmp_path)
     same_weights(whole, training.start(Run(**run_folder.read(whole).run), tmp_path / "again"))
     facts = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
     assert facts[0]["recipe"] == facts[1]["recipe"]

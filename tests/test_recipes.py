@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from conftest import command
-from test_training import Kill, Killed, only_run, same_weights, train
+from test_training import killed_and_resumed, only_run, same_weights, train
 
 from tinyconv import recipe_files, recipes
 from tinyconv.errors import InputError
@@ -121,13 +122,8 @@ def test_a_killed_run_resumes_with_the_file_and_the_settings_of_its_report(small
     path = write(tmp_path / "mine.toml", "base = 'muon'\nwarmup = 0.25")
     settings = {"learning_rate": "0.01", "augment": "flip"}
     options = {"recipe": path, "settings": settings, "model": small, "data": npz, "epochs": 2}
-    whole = training.train(**options, out=tmp_path / "whole")
-    with pytest.raises(Killed):
-        training.train(**options, out=tmp_path / "killed", callbacks=[Kill()])
-    path.unlink()
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
+    run = partial(training.train, **options)
+    whole, killed = killed_and_resumed(run, tmp_path, before_resume=path.unlink)
     for folder in (whole, killed):
         report = json.loads((folder / "report.json").read_text())
         assert report["run"]["recipe"] == "mine with learning_rate=0.01, augment=flip"

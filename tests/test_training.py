@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -193,6 +194,21 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
+def killed_and_resumed(run, folder, before_resume=lambda: None):
+    """Call `run(out=...)` to the end, and again until `Kill`, and resume the killed run.
+
+    Returns the folders of both runs, which have the same weights.
+    """
+    whole = run(out=folder / "whole")
+    with pytest.raises(Killed):
+        run(out=folder / "killed", callbacks=[Kill()])
+    before_resume()
+    killed = only_run(folder / "killed")
+    training.resume(killed)
+    same_weights(whole, killed)
+    return whole, killed
+
+
 def test_the_model_is_the_moving_average_and_survives_a_kill(small, npz, tmp_path):
     """The recipe of Tiniest, in process: averaged weights, soft labels, whole batches only."""
     averaging = replace(recipes.RECIPES["tiniest"], ema=0.5)
@@ -273,13 +289,8 @@ def test_muon_conv_makes_the_update_of_a_convolution_orthogonal():
 @pytest.mark.slow
 def test_a_killed_run_by_muon_resumes_with_the_recipe_of_its_report(small, npz, tmp_path):
     mine = replace(recipes.RECIPES["muon"], name="mine")
-    whole = train(npz, mine, 2, 16, True, tmp_path / "whole", small)
-    with pytest.raises(Killed):
-        train(npz, mine, 2, 16, True, tmp_path / "killed", small, callbacks=[Kill()])
-    killed = only_run(tmp_path / "killed")
-    training.resume(killed)
-    same_weights(whole, killed)
-    reports = [json.loads((folder / "report.json").read_text()) for folder in (whole, killed)]
+    folders = killed_and_resumed(partial(train, npz, mine, 2, 16, True, model=small), tmp_path)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders]
     assert reports[0]["recipe"] == reports[1]["recipe"]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from tinyconv import terminal
 from tinyconv.errors import InputError
@@ -52,6 +53,16 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             "one class per image needs logits or a softmax."
         )
     return False
+
+
+def to_probabilities(rows: np.ndarray, probabilities: bool) -> np.ndarray:
+    """The probabilities of outputs (..., classes).
+
+    Args:
+        rows: the outputs.
+        probabilities: whether the outputs are probabilities already, rather than logits.
+    """
+    return rows if probabilities else softmax(rows, axis=-1)
 
 
 def images(height: int, width: int) -> np.ndarray:

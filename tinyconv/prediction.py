@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
 from tinyconv import data, terminal
 from tinyconv.errors import InputError
+from tinyconv.outputs import to_probabilities
 
 BATCH = 64
 TOP = 5
@@ -74,7 +74,7 @@ def answers(
                 yield file, image
                 continue
             row = np.asarray(next(outputs), np.float32)
-            row = row if probabilities else softmax(row)
+            row = to_probabilities(row, probabilities)
             nan = InputError(f"The model puts out NaN for {file}.")
             yield file, nan if np.isnan(row).any() else row
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.special import softmax
 
-from tinyconv import calibration, terminal
+from tinyconv import calibration, outputs, terminal
 from tinyconv.data import Batches, Split
 from tinyconv.table import table
 
@@ -54,7 +53,7 @@ class Evaluation:
     @property
     def shares(self) -> np.ndarray:
         """The probability of each class, (N, classes)."""
-        return self.logits if self.probabilities else softmax(self.logits, axis=-1)
+        return outputs.to_probabilities(self.logits, self.probabilities)
 
     def reliability(self) -> calibration.Reliability:
         """The answers in bins of their confidence."""

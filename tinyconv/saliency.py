@@ -7,7 +7,8 @@ works for every model, also for a vision transformer and under JAX.
 
 import keras
 import numpy as np
-from scipy.special import softmax
+
+from tinyconv.outputs import to_probabilities
 
 BATCH = 64
 PARTS, STEPS = 4, 4  # a patch is a quarter of each side, and moves by a quarter of itself
@@ -41,7 +42,7 @@ def occlusion(
         for one, window in zip(hidden, part, strict=False):
             one[window] = colour
         outputs = np.asarray(model.predict_on_batch(hidden), np.float32)[: len(part)]
-        return (outputs if probabilities else softmax(outputs, axis=-1))[:, index]
+        return to_probabilities(outputs, probabilities)[:, index]
 
     nothing = (slice(0, 0), slice(0, 0))
     every = [nothing, *windows]

@@ -111,7 +111,8 @@ def explanations(rows: Sequence[Explained], path: Path) -> None:
     classes |= {row.class_name: str(row.index) for row in rows}
     titles = "\n".join(row.name.replace("\n", " ") for row in rows)
     drawn, titles, families = drawable(list(classes), titles)
-    if list(drawn) == list(map(str, range(len(classes)))):
+    numbers = [str(number) for number in range(len(classes))]
+    if list(drawn) == numbers != list(classes):  # no font can draw the names
         drawn = list(classes.values())
     shown = dict(zip(classes, drawn, strict=True))
     with rc_context({"font.family": families}):

@@ -18,6 +18,7 @@ from numba import njit
 
 from tinyconv import create_model, fast, recipes, registry
 from tinyconv.fast import batchnorm, chain, kernels, twin
+from tinyconv.timing.figures import Spread
 from tinyconv.training.trainer import compile_options
 
 ROUNDS, TRAINING_BATCH, INFERENCE_BATCH = 7, 32, 64
@@ -115,7 +116,7 @@ def main(parts: dict = PARTS, rounds: int = ROUNDS) -> None:
             others = {name: _timed(name) for name in names}
         for name, other in others.items():
             ratios = np.array([other() / whole(name)() for _ in range(rounds)])
-            cells = (f"{np.median(c):.2f} ({c.min():.2f}-{c.max():.2f})" for c in ratios.T)
+            cells = (f"{Spread(tuple(column)):.2f}" for column in ratios.T)
             print(f"| {part} | `{name}` |", " | ".join(cells), "|", flush=True)
 
 

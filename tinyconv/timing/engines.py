@@ -6,7 +6,6 @@ median and the range of several rounds.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tinyconv.timing.figures import Spread
 
 ROUNDS, SECONDS, BATCHES = 5, 0.5, (1, 64)
 FORMATS = ("litert", "litert-int8", "onnx", "openvino", "openvino-int8")
@@ -142,9 +143,7 @@ def main(nets: list[str], rounds: int = ROUNDS) -> None:
     print(f"| net | engine | {batches} | in the same class |\n" + "|---" * 5 + "|")
     for net in nets:
         for engine, (same, figures) in measure(net, rounds=rounds).items():
-            cells = (
-                f"{statistics.median(c):,.0f} ({min(c):,.0f}-{max(c):,.0f})" for c in figures.T
-            )
+            cells = (f"{Spread(tuple(column)):,.0f}" for column in figures.T)
             print(f"| `{net}` | {engine} |", " | ".join(cells), f"| {same:.0%} |", flush=True)
 
 

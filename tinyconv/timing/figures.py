@@ -26,6 +26,10 @@ class Spread:
     def high(self) -> float:
         return max(self.values)
 
+    def __format__(self, spec: str) -> str:
+        """The median and, in brackets, the range, each in the format `spec`."""
+        return f"{self.median:{spec}} ({self.low:{spec}}-{self.high:{spec}})"
+
     def over(self, other: "Spread") -> "Spread":
         """The ratio to another figure in each run."""
         return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))

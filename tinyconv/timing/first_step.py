@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import list_models
+from tinyconv.timing.figures import Spread
 
 ROUNDS, BATCHES = 5, (2, 32)
 NETS = list_models("test_*")
@@ -89,10 +90,8 @@ def main(
                 for library, found in times.items():
                     found.append(measure(library, folder, batch))
             for library, found in times.items():
-                wall, used = np.array(found).T
-                range_ = f"{wall.min():.1f}-{wall.max():.1f}"
-                cells = f"{np.median(wall):.1f} ({range_}) | {np.median(used):.1f}"
-                print(f"| {batch} | {library} | {cells} |", flush=True)
+                wall, used = map(Spread, zip(*found, strict=True))
+                print(f"| {batch} | {library} | {wall:.1f} | {used.median:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tinyconv.table import table
-from tinyconv.timing.figures import Spread, Timing
+from tinyconv.timing.figures import Timing
 
 
 def figures(timings: Sequence[Timing]) -> str:
@@ -16,10 +16,10 @@ def figures(timings: Sequence[Timing]) -> str:
             f"{timing.parameters:,}",
             f"{timing.macs / 1e6:.2f}",
             f"{timing.size / 1000:.0f}",
-            _spread(timing.best, 0),
+            f"{timing.best:.0f}",
             str(timing.batch_size),
             f"{timing.seconds_per_epoch:.0f}",
-            _spread(timing.inference, 0),
+            f"{timing.inference:.0f}",
             f"{1000 * timing.latency.median:.1f}",
             f"{1000 * timing.latency_p99:.1f}",
         )
@@ -39,13 +39,9 @@ def comparison(timings: Sequence[Timing]) -> str:
         for theirs in timings:
             if theirs.model == ours.model and theirs is not ours:
                 pairs = (ours.best, theirs.best), (ours.inference, theirs.inference)
-                ratios = (_spread(one.over(other), 2) for one, other in pairs)
+                ratios = (f"{one.over(other):.2f}" for one, other in pairs)
                 rows.append((ours.model, theirs.kind, *ratios))
         if ours.unaugmented:
             ratio = ours.best.over(ours.unaugmented[ours.batch_size])
-            rows.append((ours.model, "itself without augmentation", _spread(ratio, 2), ""))
+            rows.append((ours.model, "itself without augmentation", f"{ratio:.2f}", ""))
     return table(rows)
-
-
-def _spread(values: Spread, digits: int) -> str:
-    return f"{values.median:.{digits}f} ({values.low:.{digits}f}-{values.high:.{digits}f})"

@@ -79,7 +79,8 @@ class Recorder(keras.callbacks.Callback):
         row = {key: float(f"{float(value):.6g}") for key, value in figures.items()}
         self.folder.history.append({"epoch": epoch + 1} | row)
         if self.trainer.run.keep == BEST:
-            self.trainer.keep_best(stopping.best(self.folder.history) == epoch + 1)
+            is_best = stopping.best(self.folder.history) == epoch + 1
+            (self.trainer.keep_best if is_best else self.trainer.use_best)()
         self.model.stop_training |= stopping.is_over(self.trainer.run, self.folder.history)
         self.folder.save_epoch(self.trainer.net, self.trainer.state())
 

@@ -207,13 +207,10 @@ class Trainer:
         found = self.evaluate(self.dataset.holdout or self.dataset.test, bar=False)
         return {"val_accuracy": found.accuracy, "val_loss": found.loss}
 
-    def keep_best(self, is_best: bool) -> None:
-        """Keep the weights of the net if its epoch is the best, or else go back to the best."""
-        if is_best:
-            weights = _named(self.net.weights)
-            self.best = {name: keras.ops.convert_to_numpy(w) for name, w in weights.items()}
-        else:
-            self.use_best()
+    def keep_best(self) -> None:
+        """Keep the weights of the net as those of the best epoch."""
+        weights = _named(self.net.weights)
+        self.best = {name: keras.ops.convert_to_numpy(w) for name, w in weights.items()}
 
     def use_best(self) -> None:
         """Copy the weights of the best epoch to the net."""
