@@ -1,18 +1,21 @@
 """What a command writes, and what it does not: escapes, bars, the lines of TensorFlow's import."""
 
+import builtins
 import importlib
+import importlib.util
 import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import keras
 import pytest
 from conftest import ROOT, command, run
 
 import tinyconv
-from tinyconv import __version__, cli, prediction, terminal
+from tinyconv import __version__, cli, imports, prediction, terminal
 
 FAKE = """
 import os, sys, warnings
@@ -25,6 +28,7 @@ os.write(2, b"the last\\n")
 """
 IMPORT = """
 import sys
+from contextlib import contextmanager
 from tinyconv import cli, terminal
 terminal.GPU_FILES = sys.argv[1:]
 def main():
@@ -187,6 +191,7 @@ def test_misleading_logs_of_tensorflow_are_left_out_and_others_are_not(small, ca
 def test_version_needs_no_keras():
     code = """
 import sys
+from contextlib import contextmanager
 from tinyconv import cli
 for command in ([], ["train"], ["time"]):
     try:
@@ -205,3 +210,54 @@ def test_a_command_without_streams_of_its_own(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     cli.run(lambda: print("ü"))
     assert sys.stdout.getvalue() == "ü\n"
+
+
+ALONE = """
+import sys
+from contextlib import contextmanager
+from tinyconv import cli, imports
+def main():
+    import keras
+    print(keras.backend.backend(), *(name for name in imports.UNUSED if name in sys.modules))
+    for name in imports.UNUSED:
+        __import__(name)
+    keras.ops.ones(2) + 1
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_command_imports_keras_without_packages_that_no_command_uses(backend):
+    """It can import them afterwards."""
+    for name in imports.UNUSED:
+        pytest.importorskip(name)
+    printed, _ = run("-c", ALONE, KERAS_BACKEND=backend)
+    assert printed.split() == [backend, *(["jax"] if backend == "jax" else [])]
+
+
+def test_hooks_of_an_import_run_once_each_and_not_after_it(tmp_path, monkeypatch):
+    (tmp_path / "some_module.py").write_text("entered = list(log)\n")
+    log = []
+
+    @contextmanager
+    def first():
+        log.append("first")
+        yield
+
+    @contextmanager
+    def second():
+        log.append("second")
+        yield
+        log.append("end")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(builtins, "log", log, raising=False)
+    for context in (first, second, first):
+        imports.within("some_module", context)
+    assert importlib.util.find_spec("some_module") and log == []
+    assert importlib.import_module("some_module").entered == ["second", "first"]
+    imports.within("some_module", first)
+    importlib.import_module("some_module")
+    assert log == ["second", "first", "end"]
+    del sys.modules["some_module"]

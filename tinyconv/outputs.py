@@ -30,8 +30,7 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             cannot be run.
     """
     try:
-        outputs = model.predict_on_batch(images(*model.input_shape[1:3]))
-        rows = np.asarray(outputs, np.float32)
+        rows = of_batch(model, images(*model.input_shape[1:3]))
     except Exception as error:  # custom layers raise errors of any type
         raise InputError(f"{file} opens, but cannot be run on a batch of images.") from error
     rows = rows[~np.isnan(rows).any(axis=1)]
@@ -53,6 +52,16 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             "one class per image needs logits or a softmax."
         )
     return False
+
+
+def of_batch(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """The outputs (images, classes) of a model for one batch, in float32.
+
+    TensorFlow runs the layers one by one, because the tracing of a graph takes longer than a batch.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(model(images, training=False), np.float32)
+    return np.asarray(model.predict_on_batch(images), np.float32)
 
 
 def to_probabilities(rows: np.ndarray, probabilities: bool) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,13 @@ import keras
 import numpy as np
 
 from tinyconv import data, terminal
+from tinyconv.devices import Devices
 from tinyconv.errors import InputError
-from tinyconv.outputs import to_probabilities
+from tinyconv.machine import cores
+from tinyconv.outputs import of_batch, to_probabilities
 
 BATCH = 64
+MANY = 1000  # images for which the building of the twin pays
 TOP = 5
 BAR = 30
 
@@ -55,7 +61,7 @@ def answers(
 ) -> Iterator[tuple[Path, np.ndarray | InputError]]:
     """Yield each file with its probabilities (classes,), or with its error.
 
-    The files are read in batches, when the caller asks for their results.
+    The files are read in batches, one batch ahead of the results that the caller asks for.
 
     Args:
         model: the model.
@@ -63,20 +69,41 @@ def answers(
         probabilities: whether the outputs of the model are probabilities rather than logits.
         crop: as for `tinyconv.data.read_image`.
     """
-    for start in range(0, len(files), BATCH):
-        batch = files[start : start + BATCH]
-        read = [_read(file, model.input_shape[1:3], crop) for file in batch]
+    run = _runner(model, len(files))
+    for batch, read in _read_ahead(files, model.input_shape[1:3], crop):
         images = [image for image in read if isinstance(image, np.ndarray)]
         with terminal.without_misleading_logs():
-            outputs = iter(model.predict_on_batch(np.stack(images)) if images else ())
+            outputs = iter(run(np.stack(images)) if images else ())
         for file, image in zip(batch, read, strict=True):
             if isinstance(image, InputError):
                 yield file, image
                 continue
-            row = np.asarray(next(outputs), np.float32)
-            row = to_probabilities(row, probabilities)
+            row = to_probabilities(np.asarray(next(outputs), np.float32), probabilities)
             nan = InputError(f"The model puts out NaN for {file}.")
             yield file, nan if np.isnan(row).any() else row
+
+
+def _runner(model: keras.Model, count: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The fastest function from a batch of images to outputs, for `count` images in all."""
+    if count <= BATCH:
+        return partial(of_batch, model)
+    if count >= MANY and Devices().can_fuse(mixed=False):
+        from tinyconv.fast.twin import twin
+
+        model = twin(model, training=False)
+    return model.predict_on_batch
+
+
+def _read_ahead(
+    files: Sequence[Path], size: tuple[int, int], crop: data.Crop | None
+) -> Iterator[tuple[Sequence[Path], list[np.ndarray | InputError]]]:
+    """Yield batches of files with their images. Threads read the next batch in the meantime."""
+    read = partial(_read, size=size, crop=crop)
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    with ThreadPoolExecutor(cores()) as pool:
+        started = ((batch, pool.map(read, batch)) for batch in batches)
+        for (batch, images), _ in pairwise(chain(started, [((), ())])):
+            yield batch, list(images)
 
 
 def records(

@@ -1,6 +1,5 @@
 """The standard streams of a command: encoding, progress bars, and TensorFlow's messages."""
 
-import importlib.abc
 import io
 import logging
 import os
@@ -8,10 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from tinyconv import imports
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 QUIET = "3"  # only fatal messages
@@ -59,10 +58,8 @@ def quieten() -> None:
 
     The log level of the user counts, if one is set. It is too late after TensorFlow's import.
     """
-    chosen = os.environ.setdefault(LOG_LEVEL, QUIET) != QUIET
-    here = any(isinstance(finder, _Finder) for finder in sys.meta_path)
-    if not (chosen or here or "tensorflow" in sys.modules):
-        sys.meta_path.insert(0, _Finder())
+    if os.environ.setdefault(LOG_LEVEL, QUIET) == QUIET:
+        imports.within("tensorflow", _quiet_import)
 
 
 def shows(text: str) -> bool:
@@ -148,27 +145,15 @@ def _is_stderr(stream: Any) -> bool:
         return False
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Holds back the messages of TensorFlow during its import and its search for devices."""
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name != "tensorflow":
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or spec.loader is None:
-            return None
-        loader: Any = spec.loader
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            with held_back() as show:
-                execute(module)
-                if not module.config.list_physical_devices("GPU") and _has_gpu():
-                    show()
-                    sys.stderr.write(NO_GPU)
-
-        loader.exec_module = exec_module
-        return spec
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Hold back the messages of TensorFlow during its import and its search for devices."""
+    with held_back() as show:
+        yield
+        devices = sys.modules["tensorflow"].config.list_physical_devices("GPU")
+        if not devices and _has_gpu():
+            show()
+            sys.stderr.write(NO_GPU)
 
 
 def _has_gpu() -> bool:

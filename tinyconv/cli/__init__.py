@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinyconv import __version__, saving, terminal
+from tinyconv import __version__, imports, saving, terminal
 from tinyconv.errors import InputError
 
 COMMANDS = (
@@ -33,7 +33,7 @@ def run(main: Callable[[], None]) -> None:
     gc.set_threshold(100_000, 50, 50)  # the import of TensorFlow makes many objects that stay
     atexit.register(gc.freeze)  # the interpreter ends without a search for garbage
     try:
-        _check_keras()
+        imports.keras_alone(_check_keras())
         main()
         sys.stdout.flush()
     except InputError as error:
@@ -47,8 +47,11 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def _check_keras() -> None:
+def _check_keras() -> str:
     """Check Keras' settings before the slow import of Keras.
+
+    Returns:
+        The backend.
 
     Raises:
         InputError: tinyconv does not support the settings.
@@ -72,6 +75,7 @@ def _check_keras() -> None:
     for key, right in SETTINGS.items():
         if (value := settings.get(key, right[0])) not in right:
             raise InputError(f"{key} in {path} is {value!r}; it must be {' or '.join(right)}.")
+    return name
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
