@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import run
 
-from tinyconv import create_model, devices, hosts, saving
+from tinyconv import create_model, devices, hosts, machine, saving
 from tinyconv.errors import InputError
 from tinyconv.training.train import train
 
@@ -149,3 +149,20 @@ def test_the_report_names_the_kernels_of_the_blas():
         out, _ = run("-c", code, OPENBLAS_CORETYPE=kernels)
         libraries = json.loads(out.replace("'", '"'))
         assert libraries and all(f" {kernels}" in library for library in libraries)
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("flags\t\t: fpu avx2 avx512_bf16\nflags\t\t: fpu\n", True),
+        ("Features\t: fp asimd i8mm bf16\n", True),
+        ("model name\t: old\nflags\t\t: fpu avx2 avx512f\n", False),
+        ("Features\t: fp asimd\n", False),
+        ("", True),
+    ],
+)
+def test_bfloat16_is_read_off_the_flags_of_the_processor(text, has, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.has_bfloat16()
+    machine.CPUINFO.write_text(text)
+    assert machine.has_bfloat16() == has

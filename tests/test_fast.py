@@ -15,6 +15,7 @@ from conftest import run
 from hypothesis import strategies
 
 from tinyconv import create_model, list_models
+from tinyconv.devices import Devices
 from tinyconv.fast import kernels, proof, tiles
 from tinyconv.fast import twin as twin_module
 from tinyconv.fast.batchnorm import OneBatchNorm
@@ -264,6 +265,38 @@ def test_a_net_in_mixed_precision_is_not_fused():
     finally:
         keras.config.set_dtype_policy(policy)
     assert twin(net) is net
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("cifar10_tiny_half", "float32"), ("resnet20", "bfloat16")]
+)
+def test_a_copy_for_training_in_mixed_precision_is_fused(name, dtype):
+    """Fused blocks compute in float32, and batch norms in bfloat16."""
+    net = create_model(name)
+    rng = np.random.default_rng(0)
+    for weight in net.trainable_variables:
+        weight.assign_add(0.1 * rng.standard_normal(weight.shape))
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0
+    copy = Devices().clone(net, True, twin_module.in_blocks(net))
+    fast = twin(copy, mixed=True)
+    layers = [layer for layer in fast.layers if isinstance(layer, Fused | OneBatchNorm)]
+    assert {layer.compute_dtype for layer in layers} == {dtype}
+    kinds = [type(x) for layer in layers for x in getattr(layer, "blocks", [layer])]
+    assert Counter(kinds) == WHOLE[name]
+    x, direction, found = images(32, 32, 32), rng.standard_normal((32, 10)), []
+    for model in (net, Devices().clone(net, True), fast):
+        with tf.GradientTape() as tape:
+            logits = model(x, training=True)
+            loss = tf.reduce_sum(logits * direction)
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        states = [v.numpy() for v in model.non_trainable_variables if v.dtype == "float32"]
+        found.append((logits, np.concatenate([np.ravel(g) for g in gradients]), *states))
+    exact, plain, fused = found
+    for own, rounded, other in zip(exact, plain, fused, strict=True):
+        error, fused_error = (np.linalg.norm(x - own) for x in (rounded, other))
+        assert fused_error < 1.2 * error + 1e-3 * np.linalg.norm(own)
 
 
 def test_a_net_without_such_blocks_is_its_own_twin():

@@ -144,7 +144,7 @@ def evaluate(
             f"of {', '.join(names[:10])}{', ...' if len(names) > 10 else '.'}",
             file=sys.stderr,
         )
-    fast = Devices().can_fuse(mixed=False)
+    fast = Devices().can_fuse
     net = twin(opened.model, training=False) if fast else opened.model
     found = report.evaluate(net, split, probabilities=opened.probabilities)
     return Result(found, names, what, split, opened.temperature)

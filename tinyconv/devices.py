@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
@@ -184,18 +184,20 @@ class Devices:
             return 1
         return max(n for n in range(1, MOST_STEPS + 1) if steps % n == 0)
 
-    def clone(self, net: keras.Model, mixed: bool) -> keras.Model:
+    def clone(self, net: keras.Model, mixed: bool, float32: Collection[str] = ()) -> keras.Model:
         """A copy of the functional model `net` with its weights, for the training.
 
         If `mixed` is true or the device is a TPU, the copy computes in mixed precision: in float16
-        on a GPU, and in bfloat16 elsewhere. The last layer stays in float32. On several devices, a
-        batch norm takes the statistics of the whole batch. JAX does that by default.
+        on a GPU, and in bfloat16 elsewhere. The last layer and those with a name in `float32` stay
+        in float32. On several devices, a batch norm takes the statistics of the whole batch. JAX
+        does that by default.
         """
+        kept = {net.layers[-1].name, *float32}
         mixed = mixed or self.kind == "tpu"
 
         def copy(layer: keras.Operation) -> keras.Operation:
             config = layer.get_config()
-            if mixed and isinstance(layer, keras.layers.Layer) and layer is not net.layers[-1]:
+            if mixed and isinstance(layer, keras.layers.Layer) and layer.name not in kept:
                 config["dtype"] = "mixed_float16" if self.kind == "gpu" else "mixed_bfloat16"
             if self.strategy and isinstance(layer, keras.layers.BatchNormalization):
                 config["synchronized"] = True
@@ -213,11 +215,10 @@ class Devices:
             return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
         return optimizer
 
-    def can_fuse(self, mixed: bool) -> bool:
-        """Whether `tinyconv.fast` supports these devices, with or without mixed precision."""
-        if keras.backend.backend() == "jax":
-            return self.kind == "cpu"
-        return self.kind == "cpu" and self.count == 1 and not mixed
+    @property
+    def can_fuse(self) -> bool:
+        """Whether `tinyconv.fast` supports these devices."""
+        return self.kind == "cpu" and (self.count == 1 or keras.backend.backend() == "jax")
 
     @property
     def jit_compile(self) -> str | bool:

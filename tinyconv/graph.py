@@ -40,7 +40,7 @@ class Part:
         """Whether a node of a graph calls a layer of this kind with these settings.
 
         The call must have no other arguments than tensors, and no masks. All tensors must be in
-        float32, unless the dtype is free.
+        float32, unless the dtype is free. A layer may take bfloat16, which it casts to float32.
         """
         operation, arguments = node.operation, node.arguments
         if type(operation) is not self.kind or len(arguments.args) != 1:
@@ -50,7 +50,12 @@ class Part:
         for tensor in (*node.input_tensors, *node.outputs):
             if getattr(tensor, "_keras_mask", None) is not None:
                 return False
-            if tensor.dtype != "float32" and "dtype" not in self.free:
+        if "dtype" not in self.free:
+            casts = isinstance(operation, keras.layers.Layer)  # to its own dtype
+            taken = {"float32", "bfloat16"} if casts else {"float32"}
+            if any(tensor.dtype not in taken for tensor in node.input_tensors):
+                return False
+            if any(tensor.dtype != "float32" for tensor in node.outputs):
                 return False
         return self._settings_fit(operation, len(node.outputs[0].shape))
 

@@ -12,6 +12,9 @@ import numpy as np
 import tinyconv
 from tinyconv.devices import accelerators
 
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is that of ARM
+
 
 def describe() -> dict[str, Any]:
     """Describe this machine: processor, cores, memory, accelerators, BLAS and versions."""
@@ -38,13 +41,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16. True if the system does not say it."""
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    return not flags or not BFLOAT16.isdisjoint(flags.split())
+
+
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(key: str) -> str:
+    """The first value of a key in Linux's description of the processor. "" if it is not there."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
 
 
 def _memory_gib() -> float | None:

@@ -87,7 +87,7 @@ def _runner(model: keras.Model, count: int) -> Callable[[np.ndarray], np.ndarray
     """The fastest function from a batch of images to outputs, for `count` images in all."""
     if count <= BATCH:
         return partial(of_batch, model)
-    if count >= MANY and Devices().can_fuse(mixed=False):
+    if count >= MANY and Devices().can_fuse:
         from tinyconv.fast.twin import twin
 
         model = twin(model, training=False)

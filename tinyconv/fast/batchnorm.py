@@ -10,16 +10,16 @@ from tinyconv.graph import part
 class OneBatchNorm(keras.layers.Layer):
     """Replaces a Keras batch norm over the channels of images, and uses its variables."""
 
-    patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon")},)
+    patterns = ({"norm": part(keras.layers.BatchNormalization, free="momentum epsilon dtype")},)
 
     def __init__(self, stock: keras.layers.BatchNormalization):
-        super().__init__(name=f"{stock.name}_fused")
+        super().__init__(name=f"{stock.name}_fused", dtype=stock.dtype_policy)
         self.stock = stock
         self.built = True
 
     @staticmethod
     def fits(layer: keras.layers.Layer, shape: tuple) -> bool:
-        return len(shape) == 3
+        return len(shape) == 3 and layer.dtype_policy.name in ("float32", "mixed_bfloat16")
 
     def call(self, x: Any, training: bool = False) -> Any:
         import tensorflow as tf
@@ -31,7 +31,7 @@ class OneBatchNorm(keras.layers.Layer):
         )
         train = bool(training and stock.trainable)
         y, now, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=tf.cast(x, gamma.dtype),
+            x=x,
             scale=gamma,
             offset=beta,
             mean=mean,

@@ -14,6 +14,7 @@ from tinyconv.fast.norm import Norm
 from tinyconv.graph import Graph
 
 BLOCKS = (Bottleneck, Gated, Grouped, Norm)
+MIXED = "mixed_bfloat16"
 
 
 class Fused(keras.layers.Layer):
@@ -83,6 +84,26 @@ def _chains(graph: Graph) -> list[list[tuple]]:
     return list(chains.values())
 
 
+def in_blocks(model: keras.Model) -> set[str]:
+    """The names of the layers that fused blocks replace. The blocks compute in float32."""
+    if keras.backend.backend() == "jax":
+        return set()
+    chains = _chains(Graph(model))
+    return {layer.name for c in chains for _, match in c for layer in match.layers.values()}
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    def copy(layer: keras.Operation) -> keras.Operation:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Layer) and layer.dtype_policy.name == MIXED:
+            config["dtype"] = "float32"
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(model, clone_function=copy)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
 def _replaced(graph: Graph) -> dict[Any, tuple[Any, Any]]:
     """The layers that replace parts of a model.
 
@@ -147,21 +168,27 @@ def fused(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, value(model.output), name=model.name)
 
 
-def twin(model: keras.Model, training: bool = True) -> keras.Model:
+def twin(model: keras.Model, training: bool = True, mixed: bool = False) -> keras.Model:
     """Make the fused twin of a model, and check it.
 
     Args:
         model: a functional model.
         training: whether the twin will be trained. Otherwise only inference is checked, and no
             backward pass is compiled.
+        mixed: whether layers in mixed precision may be replaced too. Such a twin is checked in
+            float32, because it rounds less often than `model`.
 
     Returns:
         A functional model that shares every variable with `model`. Its outputs are the same within
-        1e-5. The function returns `model` itself if no layer can be replaced, or if `model` has
-        several inputs or outputs. If the check fails, the function prints why and returns `model`.
+        1e-5, in float32. The function returns `model` itself if no layer can be replaced, or if
+        `model` has several inputs or outputs. If the check fails, the function prints why and
+        returns `model`.
     """
+    if not mixed and any(layer.dtype_policy.name == MIXED for layer in model.layers):
+        return model
     fast = fused(model)
-    fault = proof.fault(model, fast, training) if fast is not model else None
+    exact = _in_float32(model) if mixed else model
+    fault = proof.fault(exact, fused(exact), training) if fast is not model else None
     if fault:
         print(f"{model.name} runs layer by layer: its fused twin {fault}.", flush=True)
         return model

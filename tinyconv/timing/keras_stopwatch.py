@@ -27,7 +27,7 @@ class KerasStopwatch(Stopwatch):
         devices = Devices()
         with devices.scope():
             net = create_model(self.net.name)
-            self.model = twin(net) if self.fuse and devices.can_fuse(mixed=False) else net
+            self.model = twin(net) if self.fuse and devices.can_fuse else net
             options = compile_options(
                 self.recipe,
                 steps=1_000_000,

@@ -13,8 +13,9 @@ from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.factory import create_model
-from tinyconv.fast.twin import twin
+from tinyconv.fast.twin import in_blocks, twin
 from tinyconv.hosts import LOST
+from tinyconv.machine import has_bfloat16
 from tinyconv.mixing import CutMix, Mixup
 from tinyconv.recipe import Recipe
 from tinyconv.training import distillation, losses
@@ -125,11 +126,14 @@ class Trainer:
                 classes=len(names),
                 class_weights=self.class_weights,
             )
-            self.replica = devices.clone(self.net, run.mixed)
+            if run.mixed and devices.kind == "cpu" and not has_bfloat16():
+                print("--mixed is slower here: the processor has no bfloat16 instructions.")
+            fast = run.fast and devices.can_fuse
+            blocks = in_blocks(self.net) if fast and run.mixed else ()
+            self.replica = devices.clone(self.net, run.mixed, blocks)
             for layer in self.replica.layers[:-1] if run.freeze else ():
                 layer.trainable = False
-            fast = run.fast and devices.can_fuse(run.mixed)
-            self.model = twin(self.replica) if fast else self.replica
+            self.model = twin(self.replica, mixed=run.mixed) if fast else self.replica
             fused = self.model is not self.replica
             self.validator = twin(self.net) if fused else self.net
             if teacher:
