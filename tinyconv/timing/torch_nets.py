@@ -32,8 +32,9 @@ def get(name: str) -> Callable[..., Any]:
                 return importer(name)
             except (ImportError, RuntimeError) as error:  # a torchvision for another PyTorch
                 what = f"{type(error).__name__}: {error}".splitlines()[0]
+                packages = "torch torchvision timm" if importer is _timm else "torch"
                 raise InputError(
-                    f"The original of {name} cannot be imported ({what}): pip install torch timm."
+                    f"The original of {name} cannot be imported ({what}): pip install {packages}."
                 ) from error
     raise InputError(f"No original of {name} is known to compare with; leave out --compare.")
 
