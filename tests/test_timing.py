@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import json
 import os
@@ -6,12 +7,23 @@ import runpy
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, command, run, start, wait_for
 
-from tinyconv import cli, create_model, fast, list_models, recipes, registry, timing, weights
+from tinyconv import (
+    cli,
+    create_model,
+    exporters,
+    fast,
+    list_models,
+    recipes,
+    registry,
+    timing,
+    weights,
+)
 from tinyconv.errors import InputError
 from tinyconv.timing import (
     ablation,
@@ -110,7 +122,11 @@ def test_a_net_and_its_peers_end_before_the_next_net_starts(monkeypatch):
             assert alive == {(self.me[0], peer) for peer in ("", "a", "b")}
             said.append((method, *self.me))
 
+    prepared = []
     monkeypatch.setattr(worker, "_Worker", Worker)
+    monkeypatch.setattr(
+        worker, "get", lambda peer: SimpleNamespace(prepare=lambda net, _: prepared.append(peer))
+    )
     timing.measure(["x", "y"], runs=2, peers=("a", "b"))
     assert said == [
         (method, net, peer)
@@ -118,7 +134,7 @@ def test_a_net_and_its_peers_end_before_the_next_net_starts(monkeypatch):
         for method in ("run", "run", "result")
         for peer in ("", "a", "b")
     ]
-    assert not alive
+    assert not alive and prepared == ["a", "b", "a", "b"]
 
 
 @pytest.mark.slow
@@ -252,6 +268,18 @@ def test_a_peer_whose_library_is_absent_is_refused_before_anything_is_timed(
     monkeypatch.setattr(timing, "measure", lambda *_, **__: pytest.fail("it was timed"))
     _, err = command("time", "--model", NET, "--compare", peer, status=2)
     assert re.search(rf"{package}.*{pip}\.$", err.strip())
+
+
+def test_a_file_that_cannot_run_is_refused_before_anything_is_timed(monkeypatch):
+    def write(model, path, images):
+        path.write_bytes(b"no such file")
+
+    pytest.importorskip("ai_edge_litert", reason="it comes with tinyconv[export]")
+    broken = dataclasses.replace(exporters.formats()["litert"], write=write)
+    monkeypatch.setitem(exporters.formats(), "litert", broken)
+    monkeypatch.setattr(worker, "_Worker", lambda *_: pytest.fail("it was timed"))
+    with pytest.raises(InputError, match=f"{NET} cannot be timed as litert .*; leave out"):
+        timing.measure([NET], peers=("litert",))
 
 
 def test_the_recipe_of_every_net_has_an_optimizer_of_pytorch():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import exporters, terminal, trained
+from tinyconv.errors import InputError
 from tinyconv.factory import create_model
 from tinyconv.machine import cores
 from tinyconv.timing.stopwatch import Stopwatch
@@ -35,20 +36,29 @@ class Exported(Stopwatch):
 
     @classmethod
     def prepare(cls, name: str, folder: Path) -> None:
-        path = folder / cls.format
+        path = folder / f"{name}-{cls.format}"
         if path.exists():  # another peer runs the same file
             return
         model = create_model(name, pretrained=name in trained.shipped())
         shape = (CALIBRATION, *model.input_shape[1:])
         images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-        with terminal.held_back(), terminal.without_misleading_logs():
-            exporters.get(cls.format).write(model, path, images)
+        form = exporters.get(cls.format)
+        try:
+            with terminal.held_back(), terminal.without_misleading_logs():
+                form.write(model, path, images)
+                form.load(path)
+        except Exception as error:  # converters and runtimes raise errors of many types
+            said = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{name} cannot be timed as {cls.format} ({type(error).__name__}: {said}); leave "
+                "out that peer."
+            ) from error
 
     def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float, folder: Path):
         super().__init__(name, (), seconds, folder)
 
     def build(self) -> None:
-        self.path = self.folder / self.format
+        self.path = self.folder / f"{self.net.name}-{self.format}"
         load = exporters.get(self.format).load
         with terminal.held_back():
             self.runtime = load(self.path, threads=cores(), **self.options)

@@ -51,7 +51,11 @@ class Stopwatch(ABC):
     def prepare(cls, name: str, folder: Path) -> None:
         """Write the files that `build` needs into `folder`.
 
-        Another process calls this method, so that the timed process has no threads of the writer.
+        Another process calls this method before anything is timed. The timed process thus has no
+        threads of the writer.
+
+        Raises:
+            InputError: the files cannot be written or run.
         """
 
     def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float, folder: Path):

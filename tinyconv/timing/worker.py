@@ -46,21 +46,26 @@ def measure(
     Raises:
         InputError: a net or a peer is unknown or cannot be run, or a process died.
     """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # processes share a GPU's memory
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     timings: list[Timing] = []
     done = itertools.count(1)
-    for name in names:
-        with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            workers = []
-            for peer in ("", *peers):
-                worker = stack.enter_context(_Worker(peer, name, batch_sizes, seconds, folder))
-                workers.append(worker)
-                on_step(next(done))
-            for _ in range(runs):
-                for worker in workers:
-                    worker.ask("run")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, peer in itertools.product(names, peers):
+            get(peer).prepare(name, folder)
+        for name in names:
+            with contextlib.ExitStack() as stack:
+                workers = []
+                for peer in ("", *peers):
+                    worker = _Worker(peer, name, batch_sizes, seconds, folder)
+                    workers.append(stack.enter_context(worker))
                     on_step(next(done))
-            timings += [worker.ask("result") for worker in workers]
+                for _ in range(runs):
+                    for worker in workers:
+                        worker.ask("run")
+                        on_step(next(done))
+                timings += [worker.ask("result") for worker in workers]
     return timings
 
 
@@ -72,15 +77,10 @@ def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
 class _Worker:
     """A stopwatch in another process, which ends at the end of the context."""
 
-    def __init__(self, peer: str, name: str, *arguments: Any):
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # processes share a GPU's memory
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    def __init__(self, *arguments: Any):
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
-        if peer:
-            get(peer).prepare(name, arguments[-1])
-        arguments = (theirs, peer, name, *arguments)
-        self.process = spawn.Process(target=_serve, args=arguments, daemon=True)
+        self.process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             resource_tracker.ensure_running()  # a later start would unblock the signal
             before = signal.pthread_sigmask(
