@@ -292,7 +292,7 @@ def test_the_recipe_of_every_net_has_an_optimizer_of_pytorch():
 def test_pytorch_computes_in_bfloat16_and_keeps_float32(peer, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     compiled = []  # the compilation itself would take a minute
-    monkeypatch.setattr(torch.nn.Module, "compile", compiled.append)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
     images = np.random.default_rng(0).integers(256, size=(3, 32, 32, 3), dtype=np.uint8)
 
     def made(peer):
