@@ -1,6 +1,7 @@
 """Time tiny image classifiers on this machine: python timing.py --model cifar10_tiny
 
-The same as `tinyconv time`, with `--out` set to the folder `images` beside this file.
+The same as `tinyconv time`, with `--out` set to the folder `images` beside this file, unless the
+measurement is `--quick`.
 """
 
 import sys
@@ -10,4 +11,5 @@ from tinyconv import cli
 
 if __name__ == "__main__":
     images = Path(__file__).resolve().with_name("images")
-    cli.main(["time", "--out", str(images), *sys.argv[1:]])
+    where = [] if "--quick" in sys.argv else ["--out", str(images)]
+    cli.main(["time", *where, *sys.argv[1:]])

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import json
 import os
@@ -6,16 +7,45 @@ import runpy
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, command, run, start, wait_for
-from test_weights import CIFAR10
 
-from tinyconv import cli, create_model, fast, registry, timing, weights
+from tinyconv import (
+    cli,
+    create_model,
+    exporters,
+    fast,
+    list_models,
+    recipes,
+    registry,
+    timing,
+    weights,
+)
 from tinyconv.errors import InputError
-from tinyconv.timing import ablation, engines, first_step, peers, tables, torch_nets
+from tinyconv.timing import (
+    ablation,
+    exported,
+    first_step,
+    peers,
+    picture,
+    tables,
+    torch_nets,
+    worker,
+)
+from tinyconv.timing.peers import torch as torch_peer
 
+PACKAGES = {  # of the peers that only run an exported file
+    "litert": "ai_edge_litert",
+    "litert-int8": "ai_edge_litert",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-f32": "openvino",
+    "openvino-int8": "nncf",
+}
+DIFFERENCES = {"int8": (1e-3, 0.4), "bf16": (1e-4, 0.05)}  # by the last word of a peer's kind
 NET = "cifar10_tiny_half"
 
 
@@ -48,12 +78,63 @@ def test_only_the_folder_of_out_is_written_to(tmp_path, monkeypatch):
     assert {file.name for file in tmp_path.glob("there/*")} == {"timing.json", "timing.png"}
 
 
-def test_the_script_writes_to_the_images_beside_it(monkeypatch):
+@pytest.mark.parametrize(("flag", "out"), [("--runs=2", ROOT / "images"), ("--quick", None)])
+def test_the_script_writes_to_the_images_beside_it_unless_it_is_quick(flag, out, monkeypatch):
     given = []
     monkeypatch.setattr(cli, "main", given.extend)
-    monkeypatch.setattr(sys, "argv", ["timing.py", "--runs", "2"])
+    monkeypatch.setattr(sys, "argv", ["timing.py", flag])
     runpy.run_path(str(ROOT / "timing.py"), run_name="__main__")
-    assert cli.parse(given).out == ROOT / "images" and cli.parse(given).runs == 2
+    assert cli.parse(given).out == out and flag in given
+
+
+def test_a_quick_measurement_is_shorter_and_says_what_it_is(tmp_path, monkeypatch):
+    one, given = timing.Spread((1.0, 1.0)), []
+
+    def measure(names, batch_sizes, runs, seconds, **_):
+        given.append((batch_sizes, runs, seconds))
+        return [timing.Timing(NET, "tinyconv", 1, 1, 1, {}, {}, one, one)]
+
+    monkeypatch.setattr(timing, "measure", measure)
+    for flags in ((), ("--quick",), ("--quick", "--runs", 3, "--batch")):
+        printed, _ = command("time", "--model", NET, *flags, "--out", tmp_path)
+        quick = json.loads((tmp_path / "timing.json").read_text())["quick"]
+        assert quick is ("(--quick), for a first look only" in printed) is bool(flags)
+    full, short, chosen = given
+    assert full == ([32, 128], 5, 1.0) and chosen == ([], 3, short[2])
+    assert all(small < large for small, large in zip(short, full, strict=True))
+
+
+def test_a_net_and_its_peers_end_before_the_next_net_starts(monkeypatch):
+    alive, said = set(), []
+
+    class Worker:
+        def __init__(self, peer, name, *_):
+            self.me = name, peer
+
+        def __enter__(self):
+            alive.add(self.me)
+            return self
+
+        def __exit__(self, *_):
+            alive.remove(self.me)
+
+        def ask(self, method):
+            assert alive == {(self.me[0], peer) for peer in ("", "a", "b")}
+            said.append((method, *self.me))
+
+    prepared = []
+    monkeypatch.setattr(worker, "_Worker", Worker)
+    monkeypatch.setattr(
+        worker, "get", lambda peer: SimpleNamespace(prepare=lambda net, _: prepared.append(peer))
+    )
+    timing.measure(["x", "y"], runs=2, peers=("a", "b"))
+    assert said == [
+        (method, net, peer)
+        for net in "xy"
+        for method in ("run", "run", "result")
+        for peer in ("", "a", "b")
+    ]
+    assert not alive and prepared == ["a", "b", "a", "b"]
 
 
 @pytest.mark.slow
@@ -72,13 +153,15 @@ def test_compare_times_the_peers_in_the_same_run():
 
 
 def test_a_module_in_peers_adds_its_peer(tmp_path, monkeypatch):
-    (tmp_path / "torch_bf16.py").write_text(
-        "from tinyconv.timing.peers import torch\nclass Peer(torch.Peer):\n    kind = 'bfloat16'\n"
+    (tmp_path / "torch_f16.py").write_text(
+        "from tinyconv.timing.peers import torch\nclass Peer(torch.Peer):\n    kind = 'float16'\n"
     )
+    before = peers.names()
+    assert {"keras", "torch", "compiled", "torch-bf16", "compiled-bf16", *PACKAGES} == {*before}
     monkeypatch.setattr(peers, "__path__", [*peers.__path__, str(tmp_path)])
-    assert peers.names() == ("compiled", "keras", "torch", "torch-bf16")
-    assert peers.get("torch-bf16").kind == "bfloat16"
-    assert cli.parse(["time", "--compare", "torch-bf16"]).compare == ["torch-bf16"]
+    assert peers.names() == tuple(sorted([*before, "torch-f16"]))
+    assert peers.get("torch-f16").kind == "float16"
+    assert cli.parse(["time", "--compare", "torch-f16"]).compare == ["torch-f16"]
     with pytest.raises(InputError, match="Unknown peer 'pytorch': did you mean 'torch'"):
         peers.get("pytorch")
 
@@ -112,17 +195,119 @@ def test_ctrl_c_while_a_process_starts_is_one_word(tmp_path):
 
 
 def test_a_comparison_is_of_the_better_batches_run_by_run():
-    def made(kind, at_32, at_128, unaugmented):
-        rates = {32: timing.Spread(at_32), 128: timing.Spread(at_128)}
+    def made(kind, rates, latency, unaugmented=()):
+        rates = {size: timing.Spread(values) for size, values in rates.items()}
         rest = {128: timing.Spread(unaugmented)} if unaugmented else {}
-        one = timing.Spread((1.0, 1.0, 1.0))
-        return timing.Timing("tiniest", kind, 1, 1, 1, rates, rest, one, one)
+        one, calls = timing.Spread((1.0, 1.0, 1.0)), timing.Spread(latency)
+        return timing.Timing("tiniest", kind, 1, 1, 1, rates, rest, one, calls)
 
-    ours = made("tinyconv", (80, 80, 80), (90, 100, 150), (100, 125, 150))
-    theirs = made("PyTorch", (30, 50, 60), (20, 20, 90), ())
-    lines = tables.comparison([ours, theirs]).splitlines()
-    assert "2.50 (2.00-3.00)" in lines[-2] and "1.00 (1.00-1.00)" in lines[-2]
-    assert "0.90 (0.80-1.00)" in lines[-1]
+    rates = {32: (80, 80, 80), 128: (90, 100, 150)}
+    ours = made("tinyconv", rates, (1, 1, 9, 2, 2, 2, 1, 1, 1), (100, 125, 150))
+    theirs = made("PyTorch", {32: (30, 50, 60), 128: (20, 20, 90)}, (2, 2, 2, 9, 5, 1, 4, 4, 4))
+    engine = made("LiteRT", {}, (0.5, 0.5, 0.5, 1, 1, 1, 0.5, 0.5, 0.5))
+    lines = tables.comparison([ours, theirs, engine]).splitlines()
+    cells = [re.split("  +", line)[1:] for line in lines]
+    assert cells[0] == ["times as fast as", "training", "inference by 64", "one image"]
+    training, inference, latency = "2.50 (2.00-3.00)", "1.00 (1.00-1.00)", "2.50 (2.00-4.00)"
+    assert cells[1] == ["PyTorch", training, inference, latency]
+    assert cells[2] == ["LiteRT", "-", inference, "0.50 (0.50-0.50)"]
+    assert "0.90 (0.80-1.00)" in lines[3]
+
+
+def test_a_peer_without_training_is_a_dash_in_every_output(tmp_path):
+    one = timing.Spread((1.0, 3.0))
+    ours = timing.Timing(NET, "tinyconv", 1, 1, 1, {32: one}, {}, one, one)
+    theirs = timing.Timing(NET, "LiteRT", 1, 1, 1, {}, {}, one, one)
+    row = tables.figures([ours, theirs]).splitlines()[-1]
+    assert re.split("  +", row)[4:7] == ["-", "-", "-"] and "2 (1-3)" in row
+    facts = json.loads(json.dumps(theirs.as_dict()))
+    assert [facts[k] for k in ("batch_size", "training_median", "seconds_per_epoch")] == [None] * 3
+    picture.draw([ours, theirs], "a caption", tmp_path / "timing.png")
+    assert (tmp_path / "timing.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PACKAGES)
+def test_an_exported_file_answers_as_keras_on_all_cores(peer, tmp_path, monkeypatch):
+    pytest.importorskip(PACKAGES[peer], reason="it comes with tinyconv[export] or [openvino]")
+    net, rng = create_model(NET), np.random.default_rng(0)
+    for weight in net.trainable_variables:
+        weight.assign(weight + 0.1 * rng.standard_normal(weight.shape))
+    monkeypatch.setattr(exported, "create_model", lambda name, pretrained: net)
+    kind = peers.get(peer)
+    kind.check(NET)
+    kind.prepare(NET, tmp_path)
+    stopwatch = kind(NET, [32], 0.01, tmp_path)
+    images = rng.integers(256, size=(5, 32, 32, 3), dtype=np.uint8)
+    logits, expected = stopwatch.answer(images), net.predict(images, verbose=0)
+    difference = np.abs(logits - expected).max() / np.abs(expected).max()
+    low, high = DIFFERENCES.get(stopwatch.kind.split()[-1], (0, 1e-4))
+    assert low <= difference < high, stopwatch.kind
+    assert peer != "openvino" or stopwatch.kind in ("OpenVINO bf16", "OpenVINO f32")
+    stopwatch.run()
+    made = stopwatch.result()
+    assert made.training == made.unaugmented == {} and made.best == timing.Spread(())
+    assert made.inference.low > 0 and made.latency.low > 0 and made.size > 48_794
+
+
+@pytest.mark.parametrize(
+    ("peer", "package", "pip"),
+    [
+        ("litert", "ai_edge_litert", r"pip install 'tinyconv\[export\]'"),
+        ("onnxruntime", "onnxruntime", r"pip install 'tinyconv\[export\]'"),
+        ("openvino", "openvino", r"pip install 'tinyconv\[openvino\]'"),
+        ("openvino-int8", "nncf", r"pip install 'tinyconv\[openvino\]'"),
+        ("torch-bf16", "torch", "pip install torch"),
+        ("compiled-bf16", "torch", "pip install torch"),
+    ],
+)
+def test_a_peer_whose_library_is_absent_is_refused_before_anything_is_timed(
+    peer, package, pip, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(timing, "measure", lambda *_, **__: pytest.fail("it was timed"))
+    _, err = command("time", "--model", NET, "--compare", peer, status=2)
+    assert re.search(rf"{package}.*{pip}\.$", err.strip())
+
+
+def test_a_file_that_cannot_run_is_refused_before_anything_is_timed(monkeypatch):
+    def write(model, path, images):
+        path.write_bytes(b"no such file")
+
+    pytest.importorskip("ai_edge_litert", reason="it comes with tinyconv[export]")
+    broken = dataclasses.replace(exporters.formats()["litert"], write=write)
+    monkeypatch.setitem(exporters.formats(), "litert", broken)
+    monkeypatch.setattr(worker, "_Worker", lambda *_: pytest.fail("it was timed"))
+    with pytest.raises(InputError, match=f"{NET} cannot be timed as litert .*; leave out"):
+        timing.measure([NET], peers=("litert",))
+
+
+def test_the_recipe_of_every_net_has_an_optimizer_of_pytorch():
+    for name in list_models():
+        assert recipes.get(registry.get(name).recipe).optimizer in torch_peer.OPTIMIZERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", ["torch-bf16", "compiled-bf16"])
+def test_pytorch_computes_in_bfloat16_and_keeps_float32(peer, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    compiled = []  # the compilation itself would take a minute
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    images = np.random.default_rng(0).integers(256, size=(3, 32, 32, 3), dtype=np.uint8)
+
+    def made(peer):
+        torch.manual_seed(0)
+        return peers.get(peer)("resnet20", [], 0.01, tmp_path)
+
+    theirs, expected = made(peer), made("torch").answer(images)
+    logits = theirs.answer(images)
+    assert compiled == [theirs.model] * (peer == "compiled-bf16")
+    assert logits.dtype == np.float32
+    assert 1e-4 < np.abs(logits - expected).max() / np.abs(expected).max() < 0.05
+    before = [tensor.clone() for tensor in theirs.model.parameters()]
+    assert theirs.train(1, 2) > 0 and not theirs.model.training
+    for old, new in zip(before, theirs.model.parameters(), strict=True):
+        assert new.dtype == torch.float32 and not torch.equal(old, new)
 
 
 @pytest.mark.slow
@@ -146,7 +331,7 @@ def test_ablation_changes_functions_of_a_block_only_inside_the_context():
 
 def test_without_what_makes_the_original_it_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match="The original of test_vit cannot be imported"):
+    with pytest.raises(InputError, match=r"The original of test_vit cannot be .*: pip .* timm\.$"):
         torch_nets.get("test_vit")
 
 
@@ -184,15 +369,14 @@ def turned(kernel):
 
 
 @pytest.mark.slow
-def test_engines_are_timed_in_processes_of_their_own(monkeypatch):
-    pytest.importorskip("ai_edge_litert", reason="it comes with tinyconv[export]")
-    if not CIFAR10.exists():
-        pytest.skip(f"no CIFAR-10 in {CIFAR10.parent}")
-    monkeypatch.setattr(engines, "FORMATS", ("litert",))
-    names = ("fast twin", "LiteRT")
-    chosen = {name: engines.ENGINES[name] for name in names}
-    for same, figures in engines.measure("cifar10_tiny_half", chosen, rounds=2).values():
-        assert same == 1 and figures.shape == (2, 2) and figures.min() > 0
+def test_inference_alone_is_timed_beside_an_engine_in_another_process():
+    pytest.importorskip("onnxruntime", reason="it comes with tinyconv[export]")
+    pytest.importorskip("tf2onnx", reason="it comes with tinyconv[export]")
+    measured = timing.measure([NET], (), runs=2, seconds=0.01, peers=("onnxruntime",))
+    assert [made.kind for made in measured] == ["tinyconv", "ONNX Runtime"]
+    for made in measured:
+        assert made.training == {} and len(made.inference.values) == 2
+        assert made.inference.low > 0 and made.latency.low > 0
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ from tinyconv.timing import peers
 
 EXAMPLES = """
   tinyconv time --model cifar10_tiny tiniest
-  tinyconv time --model resnet20 --compare torch compiled
+  tinyconv time --model resnet20 --compare torch compiled-bf16 openvino
+  tinyconv time --model resnet20 --compare keras litert --quick
+  tinyconv time --model resnet20 --compare onnxruntime --batch
 """
 DEFAULT_PEERS = ("keras", "torch")
+FULL = 5, [32, 128], 1.0  # runs, batch sizes of training, seconds of a measurement
+QUICK = 2, [32], 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
-    add("-b", "--batch", type=int, nargs="+", default=[32, 128], help="images per step (32 128)")
-    add("--runs", type=int, default=5, help="number of measurements of each figure (5)")
+    text = "images per step of training; no number: inference alone (32 128)"
+    add("-b", "--batch", type=int, nargs="*", help=text)
+    add("--runs", type=int, help="number of measurements of each figure (5)")
+    text = "a first look: 2 short measurements of each figure, training by 32 images"
+    add("--quick", action="store_true", help=text)
     text = f"what to compare the nets with ({' '.join(DEFAULT_PEERS)})"
     add("--compare", nargs="*", choices=peers.names(), help=text)
     add("--out", type=Path, help="folder for timing.json and timing.png (neither is written)")
@@ -29,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     chosen = args.compare or () if args.compare != [] else DEFAULT_PEERS
+    runs, batch_sizes, seconds = QUICK if args.quick else FULL
+    args.runs = runs if args.runs is None else args.runs
+    args.batch = batch_sizes if args.batch is None else args.batch
     check(args, chosen)
     import keras
 
@@ -38,12 +49,15 @@ def main(args: argparse.Namespace) -> None:
     total = timing.steps(args.model, args.runs, chosen)
     progress = keras.utils.Progbar(total, unit_name="step", verbose=terminal.bars())
     timings = timing.measure(
-        args.model, args.batch, args.runs, on_step=progress.update, peers=chosen
+        args.model, args.batch, args.runs, seconds, on_step=progress.update, peers=chosen
     )
     facts = machine.describe()
-    caption = describe(facts, args.batch, args.runs)
+    libraries = filter(None, (peers.get(peer).library for peer in chosen))
+    facts["versions"] |= {library: version(library) for library in libraries}
+    caption = describe(facts, args.batch, args.runs, args.quick)
     if args.out:
-        report = {"runs": args.runs, "machine": facts, "nets": [t.as_dict() for t in timings]}
+        report = {"runs": args.runs, "quick": args.quick, "machine": facts}
+        report["nets"] = [t.as_dict() for t in timings]
         atomic.write_text(args.out / "timing.json", json.dumps(report, indent=2) + "\n")
         picture.draw(timings, caption, args.out / "timing.png")
     print(f"\n{tables.figures(timings)}\n")
@@ -61,7 +75,7 @@ def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
     for name in args.model:
         registry.get(name)
     for flag, values in (("batch", args.batch), ("runs", [args.runs])):
-        if min(values) < 1:
+        if min(values, default=1) < 1:
             raise InputError(f"--{flag} is {min(values)}; it must be at least 1.")
     for peer in chosen:
         for name in args.model:
@@ -72,12 +86,12 @@ def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
         atomic.check_writable(args.out)
 
 
-def describe(machine: dict[str, Any], batch_sizes: Sequence[int], runs: int) -> str:
+def describe(machine: dict[str, Any], batch_sizes: Sequence[int], runs: int, quick: bool) -> str:
     """A caption with the machine, the versions and the settings of the measurement."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     where = ", ".join(
         [f"{machine['cores']} cores of {machine['processor']}", *machine["accelerators"]]
     )
-    batches = " or ".join(map(str, batch_sizes))
-    caption = f"{where}; {versions}; training by {batches} images, inference by 64; "
-    return caption + f"median and range of {runs} runs"
+    training = f"training by {' or '.join(map(str, batch_sizes))} images, " if batch_sizes else ""
+    kind = "short runs (--quick), for a first look only" if quick else "runs"
+    return f"{where}; {versions}; {training}inference by 64; median and range of {runs} {kind}"

@@ -57,6 +57,7 @@ class Format:
         write: a function of a model, the path to write to and calibration images (N, H, W, 3), and
             of `About` if `about` is true.
         load: a function of the path of a written file. It returns a `Runtime`, which runs the file.
+            "litert", "onnx" and "openvino" also take the number of `threads`, by default 1.
         packages: the packages that `write` and `load` need in addition to TensorFlow.
         extra: the extra of tinyconv that installs `packages`.
         same: the smallest allowed share of images in the same class as by Keras.
@@ -70,7 +71,7 @@ class Format:
 
     tail: str
     write: Callable[..., None]
-    load: Callable[[Path], Runtime]
+    load: Callable[..., Runtime]
     packages: tuple[str, ...] = ()
     extra: str = "export"
     same: float = 0.0

@@ -62,10 +62,10 @@ def _converter(model: keras.Model) -> Any:
     return converter
 
 
-def _load(path: Path) -> Runtime:
+def _load(path: Path, threads: int = 1) -> Runtime:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
     interpreter.allocate_tensors()
     (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
 

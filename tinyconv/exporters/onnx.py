@@ -17,11 +17,11 @@ def _write(model: keras.Model, path: Path, images: np.ndarray) -> None:
         exported.export(path, format="onnx", input_signature=signature(model), verbose=False)
 
 
-def _load(path: Path) -> Runtime:
+def _load(path: Path, threads: int = 1) -> Runtime:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
 

@@ -54,10 +54,10 @@ def _bars_in_a_terminal_alone() -> Iterator[None]:
         console.quiet = before
 
 
-def _load(path: Path) -> Runtime:
+def _load(path: Path, threads: int = 1, precision: str = "f32") -> Runtime:
     import openvino
 
-    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
     compiled = openvino.Core().compile_model(path / FILE, "CPU", options)
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -70,11 +70,8 @@ class KerasStopwatch(Stopwatch):
         self.model.predict(batches, verbose=0, callbacks=[clock])
         return clock.seconds
 
-    def call(self) -> float:
-        image = np.zeros((1, *self.net.input_shape), np.uint8)
-        start = time.perf_counter()
-        self.model.predict_on_batch(image)
-        return time.perf_counter() - start
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        return self.model.predict_on_batch(images)
 
     def size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,11 @@
 """The base class of stopwatches, which defines the figures and the number of steps."""
 
 import math
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,19 +20,22 @@ class Stopwatch(ABC):
     """Measures the figures of one net, several times.
 
     The constructor builds the net and runs each figure's code once as a warm-up. A subclass builds
-    the net and times its training, its inference and single calls.
+    the net, trains it and gives its outputs.
 
     Args:
         name: the name of the net.
         batch_sizes: images per step of training.
         seconds: the approximate minimal length of one measurement.
+        folder: the folder of `prepare`.
 
     Attributes:
         kind: what runs the net, for the tables.
+        library: the package on PyPI whose version a report states. Keras is always stated.
         augmented: whether training augments. Training is then also timed without augmentation.
     """
 
     kind: str
+    library = ""
     augmented = False
 
     @classmethod
@@ -41,7 +47,19 @@ class Stopwatch(ABC):
         """
         registry.get(name)
 
-    def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float):
+    @classmethod  # noqa: B027
+    def prepare(cls, name: str, folder: Path) -> None:
+        """Write the files that `build` needs into `folder`.
+
+        Another process calls this method before anything is timed. The timed process thus has no
+        threads of the writer.
+
+        Raises:
+            InputError: the files cannot be written or run.
+        """
+
+    def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float, folder: Path):
+        self.folder = folder
         self.net = registry.get(name)
         self.recipe = recipes.get(self.net.recipe)
         self.build()
@@ -67,12 +85,19 @@ class Stopwatch(ABC):
         """The seconds that `steps` steps of training take, with `size` images per step."""
 
     @abstractmethod
+    def answer(self, images: np.ndarray) -> np.ndarray:
+        """The logits (N, classes) of images (N, height, width, 3) in uint8."""
+
     def infer(self, steps: int) -> float:
         """The seconds of inference for `steps` batches of `INFERENCE_BATCH` images."""
+        return self._time(lambda images, _: self.answer(images), steps, INFERENCE_BATCH)
 
-    @abstractmethod
     def call(self) -> float:
         """The seconds of inference for one image."""
+        image = np.zeros((1, *self.net.input_shape), np.uint8)
+        start = time.perf_counter()
+        self.answer(image)
+        return time.perf_counter() - start
 
     @abstractmethod
     def size(self) -> int:
@@ -94,6 +119,15 @@ class Stopwatch(ABC):
         steps = self.inference_steps
         self.inference.append(steps * INFERENCE_BATCH / self.infer(steps))
         self.latency += [self.call() for _ in range(LATENCY_CALLS)]
+
+    def _time(self, step: Callable[[Any, Any], Any], steps: int, size: int) -> float:
+        """The seconds from the end of the first batch to the end of the last."""
+        batches = self.batches(steps + 1, size)
+        step(*batches[0])
+        start = time.perf_counter()
+        for index in range(1, steps + 1):
+            step(*batches[index])
+        return time.perf_counter() - start
 
     def result(self) -> Timing:
         """The figures of all runs so far."""

@@ -30,12 +30,12 @@ def get(name: str) -> Callable[..., Any]:
         if net.source.startswith(prefix):
             try:
                 return importer(name)
-            except (
-                ImportError,
-                RuntimeError,
-            ) as error:  # RuntimeError: torchvision for another PyTorch
+            except (ImportError, RuntimeError) as error:  # a torchvision for another PyTorch
                 what = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise InputError(f"The original of {name} cannot be imported ({what}).") from error
+                packages = "torch torchvision timm" if importer is _timm else "torch"
+                raise InputError(
+                    f"The original of {name} cannot be imported ({what}): pip install {packages}."
+                ) from error
     raise InputError(f"No original of {name} is known to compare with; leave out --compare.")
 
 

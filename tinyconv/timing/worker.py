@@ -1,10 +1,14 @@
 """Stopwatches in separate processes, which take turns."""
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 from tinyconv import terminal
@@ -23,6 +27,10 @@ def measure(
 ) -> list[Timing]:
     """Time training and inference of the nets called `names`.
 
+    A net and its peers take turns, each in a process of its own. These processes end before those
+    of the next net start. Ratios are only taken between a net and its peers, and the memory of the
+    machine must hold a single net with its peers. Figures of different nets are minutes apart.
+
     Args:
         names: nets in `tinyconv.list_models()`.
         batch_sizes: images per step of training.
@@ -38,20 +46,27 @@ def measure(
     Raises:
         InputError: a net or a peer is unknown or cannot be run, or a process died.
     """
-    workers: list[_Worker] = []
-    try:
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # processes share a GPU's memory
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    timings: list[Timing] = []
+    done = itertools.count(1)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, peer in itertools.product(names, peers):
+            get(peer).prepare(name, folder)
         for name in names:
-            for peer in ("", *peers):
-                workers.append(_Worker(peer, name, batch_sizes, seconds))
-                on_step(len(workers))
-        for done in range(1, runs + 1):
-            for number, worker in enumerate(workers, 1):
-                worker.ask("run")
-                on_step(done * len(workers) + number)
-        return [worker.ask("result") for worker in workers]
-    finally:
-        for worker in workers:
-            worker.pipe.close()
+            with contextlib.ExitStack() as stack:
+                workers = []
+                for peer in ("", *peers):
+                    worker = _Worker(peer, name, batch_sizes, seconds, folder)
+                    workers.append(stack.enter_context(worker))
+                    on_step(next(done))
+                for _ in range(runs):
+                    for worker in workers:
+                        worker.ask("run")
+                        on_step(next(done))
+                timings += [worker.ask("result") for worker in workers]
+    return timings
 
 
 def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
@@ -60,27 +75,32 @@ def steps(names: Sequence[str], runs: int, peers: Sequence[str]) -> int:
 
 
 class _Worker:
-    """A stopwatch in another process. The process ends when `pipe` is closed."""
+    """A stopwatch in another process, which ends at the end of the context."""
 
     def __init__(self, *arguments: Any):
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # processes share a GPU's memory
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+        self.process = spawn.Process(target=_serve, args=(theirs, *arguments), daemon=True)
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
             resource_tracker.ensure_running()  # a later start would unblock the signal
             before = signal.pthread_sigmask(
                 signal.SIG_BLOCK, {signal.SIGINT}
             )  # the child inherits the mask
             try:
-                process.start()
+                self.process.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         else:
-            process.start()
+            self.process.start()
         theirs.close()
         self.ask()
+
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.join()
 
     def ask(self, method: str = "") -> Any:
         """Call a method of the stopwatch, and return its result. "" waits for its constructor.
@@ -93,13 +113,13 @@ class _Worker:
                 self.pipe.send(method)
             answer = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise InputError("A process that timed a net died; time fewer nets at once.") from error
+            raise InputError("A process that timed a net died; name fewer peers.") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds: float) -> None:
+def _serve(pipe: Any, peer: str, *arguments: Any) -> None:
     """Run a stopwatch in the child process, until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     terminal.prepare()
@@ -107,7 +127,7 @@ def _serve(pipe: Any, peer: str, name: str, batch_sizes: Sequence[int], seconds:
         from tinyconv.timing.keras_stopwatch import KerasStopwatch  # imports TensorFlow
 
         kind = get(peer) if peer else KerasStopwatch
-        stopwatch = kind(name, batch_sizes, seconds)
+        stopwatch = kind(*arguments)
         pipe.send(None)
         while True:
             pipe.send(getattr(stopwatch, pipe.recv())())

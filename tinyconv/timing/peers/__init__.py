@@ -3,7 +3,7 @@
 The name of a peer is that of its module, with hyphens for underscores. The module has a class
 `Peer`, a subclass of `Stopwatch`. `tinyconv time --compare` finds the module without registration.
 The functions of `Peer` import the timed library. `Peer.check` raises `InputError` if the library is
-not installed.
+not installed. A peer that only runs an exported file is a subclass of `Exported`.
 """
 
 import importlib

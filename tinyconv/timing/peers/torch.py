@@ -4,19 +4,20 @@ The net runs on a GPU if Keras does. Its optimizer has the type of the recipe's 
 are normalized in each step and not augmented.
 """
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinyconv.devices import Devices
 from tinyconv.timing import torch_nets
-from tinyconv.timing.stopwatch import INFERENCE_BATCH, Stopwatch
+from tinyconv.timing.stopwatch import Stopwatch
+
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}  # of the nets' recipes
 
 
 class Peer(Stopwatch):
     kind = "PyTorch"
+    library = "torch"
 
     @classmethod
     def check(cls, name: str) -> None:
@@ -27,48 +28,33 @@ class Peer(Stopwatch):
 
         self.torch = torch
         self.device = "cuda" if Devices().kind == "gpu" else "cpu"
-        model = torch_nets.get(self.net.name)()
+        model = torch_nets.get(self.net.name)().eval()
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        kind = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[self.recipe.optimizer]
-        self.optimizer = getattr(torch.optim, kind)(self.model.parameters(), lr=1e-3)
+        kind = getattr(torch.optim, OPTIMIZERS[self.recipe.optimizer])
+        self.optimizer = kind(self.model.parameters(), lr=1e-3)
 
     def train(self, steps: int, size: int, augment: bool = True) -> float:
         self.model.train()
-        return self._time(self._step, steps, size)
-
-    def infer(self, steps: int) -> float:
+        seconds = self._time(self._step, steps, size)
         self.model.eval()
-        with self.torch.inference_mode():
-            return self._time(lambda images, _: self._answer(images).cpu(), steps, INFERENCE_BATCH)
+        return seconds
 
-    def call(self) -> float:
-        self.model.eval()
-        image = np.zeros((1, *self.net.input_shape), np.uint8)
-        start = time.perf_counter()
+    def answer(self, images: np.ndarray) -> np.ndarray:
         with self.torch.inference_mode():
-            self._answer(image).cpu()
-        return time.perf_counter() - start
+            return self.logits(images).cpu().numpy()
 
     def size(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
 
-    def _answer(self, images: np.ndarray) -> Any:
+    def logits(self, images: np.ndarray) -> Any:
+        """The logits of images in uint8, as a tensor in float32."""
         x = self.torch.from_numpy(images).to(self.device).movedim(-1, 1)
         return self.model(x / 127.5 - 1)
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> None:
         target = self.torch.from_numpy(labels).long().to(self.device)
         self.optimizer.zero_grad()
-        loss = self.torch.nn.functional.cross_entropy(self._answer(images), target)
+        loss = self.torch.nn.functional.cross_entropy(self.logits(images), target)
         loss.backward()
         self.optimizer.step()
         loss.item()  # waits for an accelerator to finish
-
-    def _time(self, step: Callable, steps: int, size: int) -> float:
-        """The seconds from the end of the first batch to the end of the last, as for Keras."""
-        batches = self.batches(steps + 1, size)
-        step(*batches[0])
-        start = time.perf_counter()
-        for index in range(1, steps + 1):
-            step(*batches[index])
-        return time.perf_counter() - start
