@@ -16,7 +16,7 @@ from hypothesis import strategies
 
 from tinyconv import create_model, list_models
 from tinyconv.devices import Devices
-from tinyconv.fast import kernels, proof, tiles
+from tinyconv.fast import kernels, proof, tiles, xla
 from tinyconv.fast import twin as twin_module
 from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
@@ -25,6 +25,7 @@ from tinyconv.fast.grouped import Grouped
 from tinyconv.fast.norm import Norm
 from tinyconv.fast.twin import Fused, twin
 from tinyconv.graph import part
+from tinyconv.training.train import train
 
 FUSED = {"cifar10_tiny": 11, "cifar10_tiny_half": 11, "tiniest": 9}  # blocks
 CHAINS = {"cifar10_tiny": 3, "cifar10_tiny_half": 3, "tiniest": 1}
@@ -297,6 +298,44 @@ def test_a_copy_for_training_in_mixed_precision_is_fused(name, dtype):
     for own, rounded, other in zip(exact, plain, fused, strict=True):
         error, fused_error = (np.linalg.norm(x - own) for x in (rounded, other))
         assert fused_error < 1.2 * error + 1e-3 * np.linalg.norm(own)
+
+
+@pytest.mark.parametrize(
+    ("name", "suits"), [("test_vit", True), ("resnet20", False), ("test_convnext", False)]
+)
+def test_xla_trains_nets_without_overlapping_windows(name, suits):
+    assert xla.suits(create_model(name)) == suits
+
+
+def test_xla_trains_no_layers_that_it_may_not_know():
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    image = keras.Input((8, 8, 3))
+    dense = keras.layers.Dense(2)(keras.layers.Flatten()(image))
+    pooled = keras.layers.AveragePooling2D(3, 2)(image)
+    inner = keras.Model(image, dense)
+    for outputs in (Own()(dense), keras.layers.Flatten()(pooled), inner(image)):
+        assert not xla.suits(keras.Model(image, outputs))
+    assert xla.suits(inner)
+
+
+@pytest.mark.slow
+def test_a_transformer_trains_by_xla_and_learns_the_same(npz, tmp_path):
+    class Losses(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            losses.append(logs["loss"])
+            compiled.add(self.model.jit_compile)
+
+    found = []
+    for fast in (True, False):
+        losses, compiled = [], set()
+        options = {"epochs": 1, "batch_size": 16, "seed": 0, "out": tmp_path / str(fast)}
+        train("test_vit", npz, fast=fast, callbacks=[Losses()], **options)
+        assert compiled == {fast}
+        found.append(losses)
+    np.testing.assert_allclose(*found, rtol=1e-3)
 
 
 def test_a_net_without_such_blocks_is_its_own_twin():

@@ -54,8 +54,11 @@ def learned(one, tokens, width, stddev, name):
 
 def split_heads(x, parts, heads, name):
     """Split (B, N, parts * C) into `parts` tensors (B, N, heads, C / heads)."""
-    shape = (x.shape[1], parts, heads, x.shape[2] // parts // heads)
-    return ops.unstack(keras.layers.Reshape(shape, name=name)(x), parts, axis=2)
+    shape = (x.shape[1], heads, x.shape[2] // parts // heads)
+    return [
+        keras.layers.Reshape(shape, name=f"{name}{number}")(part)
+        for number, part in enumerate(ops.split(x, parts, axis=-1), 1)
+    ]
 
 
 def attend(q, k, v, name):

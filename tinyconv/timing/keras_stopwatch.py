@@ -10,7 +10,8 @@ import numpy as np
 from tinyconv import data
 from tinyconv.devices import Devices
 from tinyconv.factory import create_model
-from tinyconv.fast.twin import twin
+from tinyconv.fast import xla
+from tinyconv.fast.twin import in_blocks, twin
 from tinyconv.saving import save_model
 from tinyconv.timing.stopwatch import INFERENCE_BATCH, Stopwatch
 from tinyconv.training.trainer import augmentation, compile_options
@@ -21,20 +22,26 @@ AHEAD = 8  # extra batches that keep the input pipeline full to the last timed s
 class KerasStopwatch(Stopwatch):
     kind = "tinyconv"
     fuse = True
+    mixed = False
 
     def build(self) -> None:
         self.augmented = self.recipe.always_augment
         devices = Devices()
         with devices.scope():
             net = create_model(self.net.name)
-            self.model = twin(net) if self.fuse and devices.can_fuse else net
+            fast = self.fuse and devices.can_fuse
+            if self.mixed:
+                net = devices.clone(net, True, in_blocks(net) if fast else ())
+            self.model = twin(net, mixed=self.mixed) if fast else net
             options = compile_options(
                 self.recipe,
                 steps=1_000_000,
                 soft_labels=self.mixup,
                 classes=self.net.num_classes,
             )
-            self.model.compile(**options, jit_compile=devices.jit_compile)
+            jit_compile = (fast and xla.suits(self.model)) or devices.jit_compile
+            self.predictor = keras.Model(self.model.input, self.model.output)  # as `evaluate` does
+            self.model.compile(**options, jit_compile=jit_compile)
 
     @property
     def mixup(self) -> bool:
@@ -67,11 +74,11 @@ class KerasStopwatch(Stopwatch):
     def infer(self, steps: int) -> float:
         clock = _Clock()
         batches = self.batches(steps + 1, INFERENCE_BATCH)
-        self.model.predict(batches, verbose=0, callbacks=[clock])
+        self.predictor.predict(batches, verbose=0, callbacks=[clock])
         return clock.seconds
 
     def answer(self, images: np.ndarray) -> np.ndarray:
-        return self.model.predict_on_batch(images)
+        return self.predictor.predict_on_batch(images)
 
     def size(self) -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.factory import create_model
+from tinyconv.fast import xla
 from tinyconv.fast.twin import in_blocks, twin
 from tinyconv.hosts import LOST
 from tinyconv.machine import has_bfloat16
@@ -146,7 +147,7 @@ class Trainer:
             options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
             self.model.compile(
                 **options,
-                jit_compile=devices.jit_compile,
+                jit_compile=(fast and xla.suits(self.model)) or devices.jit_compile,
                 steps_per_execution=devices.steps_per_execution(steps),
             )
 
