@@ -28,7 +28,6 @@ os.write(2, b"the last\\n")
 """
 IMPORT = """
 import sys
-from contextlib import contextmanager
 from tinyconv import cli, terminal
 terminal.GPU_FILES = sys.argv[1:]
 def main():
@@ -191,7 +190,6 @@ def test_misleading_logs_of_tensorflow_are_left_out_and_others_are_not(small, ca
 def test_version_needs_no_keras():
     code = """
 import sys
-from contextlib import contextmanager
 from tinyconv import cli
 for command in ([], ["train"], ["time"]):
     try:
@@ -214,7 +212,6 @@ def test_a_command_without_streams_of_its_own(monkeypatch):
 
 ALONE = """
 import sys
-from contextlib import contextmanager
 from tinyconv import cli, imports
 def main():
     import keras
@@ -261,3 +258,11 @@ def test_hooks_of_an_import_run_once_each_and_not_after_it(tmp_path, monkeypatch
     importlib.import_module("some_module")
     assert log == ["second", "first", "end"]
     del sys.modules["some_module"]
+
+
+def test_a_note_in_a_notebook_does_not_look_like_an_error(monkeypatch, capsys):
+    terminal.note("a note")
+    assert capsys.readouterr() == ("", "a note\n")
+    monkeypatch.setattr(terminal, "in_notebook", lambda: True)
+    terminal.note("a note")
+    assert capsys.readouterr() == ("a note\n", "")

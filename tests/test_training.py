@@ -470,7 +470,7 @@ def test_a_holdout_is_validated_on_instead_of_the_test_images(small, npz, tmp_pa
 def test_a_wrong_twin_is_reported_once(small, npz, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(proof, "fault", lambda *arguments: "is odd")
     train(npz, "cifar10_tiny", 1, 16, False, tmp_path, model=small)
-    assert capsys.readouterr().out.count("runs layer by layer") == 1
+    assert capsys.readouterr().err.count("runs layer by layer") == 1
 
 
 @pytest.mark.slow

@@ -76,6 +76,11 @@ def bars() -> bool:
     return (sys.stdout.isatty() or in_notebook()) and shows("━")
 
 
+def note(text: str) -> None:
+    """Print a line to stderr, or in a notebook to stdout, because stderr looks like an error."""
+    print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)
+
+
 def in_notebook() -> bool:
     """Whether stdout is the stream of a Jupyter kernel."""
     return type(sys.stdout).__module__.startswith("ipykernel.")

@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
+from numba.core.event import Event, Listener, install_listener
 
+from tinyconv import terminal
 from tinyconv.fast import proof
 from tinyconv.fast.batchnorm import OneBatchNorm
 from tinyconv.fast.bottleneck import Bottleneck
@@ -168,6 +170,20 @@ def fused(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, value(model.output), name=model.name)
 
 
+class Announcement(Listener):
+    """Says that Numba compiles functions, when it compiles the first one of a process."""
+
+    said = False
+
+    def on_start(self, event: Event) -> None:
+        if not Announcement.said:
+            terminal.note("Compiling for this processor, once: up to a minute.")
+        Announcement.said = True
+
+    def on_end(self, event: Event) -> None:
+        pass
+
+
 def twin(model: keras.Model, training: bool = True, mixed: bool = False) -> keras.Model:
     """Make the fused twin of a model, and check it.
 
@@ -188,8 +204,9 @@ def twin(model: keras.Model, training: bool = True, mixed: bool = False) -> kera
         return model
     fast = fused(model)
     exact = _in_float32(model) if mixed else model
-    fault = proof.fault(exact, fused(exact), training) if fast is not model else None
+    with install_listener("numba:compile", Announcement()):
+        fault = proof.fault(exact, fused(exact), training) if fast is not model else None
     if fault:
-        print(f"{model.name} runs layer by layer: its fused twin {fault}.", flush=True)
+        terminal.note(f"{model.name} runs layer by layer: its fused twin {fault}.")
         return model
     return fast
