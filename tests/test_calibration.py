@@ -80,13 +80,3 @@ def test_calibration_needs_held_out_images_and_a_dense_head(small, npz, tmp_path
     _, said = command("train", "--model", other, *given, "--holdout", 12, status=2)
     assert "--calibrate needs a net that ends in a Dense layer" in said
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_the_logits_of_a_model_within_a_model_are_divided():
-    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    image = keras.Input((4,))
-    model = keras.Model(image, keras.layers.Activation("linear")(inner(image)))
-    x = np.ones((2, 4), np.float32)
-    before = np.asarray(model(x))
-    calibration.divide_logits(model, 2.0)
-    np.testing.assert_allclose(model(x), before / 2, rtol=1e-6)

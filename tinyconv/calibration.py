@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from tinyconv.outputs import linear_head
+from tinyconv.graph import source
 
 BINS = 15
 HOTTEST = 100.0  # the largest temperature, and the inverse of the smallest
@@ -79,9 +79,16 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
     return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))
 
 
+def head(model: keras.Model) -> keras.layers.Dense | None:
+    """The linear Dense layer that the outputs of a model come from; None if they do not."""
+    layer = source(model.output).operation
+    linear = getattr(layer, "activation", None) is keras.activations.linear
+    return layer if isinstance(layer, keras.layers.Dense) and linear else None
+
+
 def divide_logits(model: keras.Model, temperature: float) -> None:
     """Divide the logits of a model by `temperature`, in the weights of its head."""
-    layer = linear_head(model)
+    layer = head(model)
     assert layer
     for weight in layer.weights:
         weight.assign(weight / temperature)

@@ -41,7 +41,7 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             f"{file} has one output; each class needs an output of its own, also where there are "
             "two classes: end in Dense(2)."
         )
-    if linear_head(model):
+    if ends_in_linear_dense(model):
         return False
     slack = SLACK.get(model.output.dtype, SLACK_16_BITS)
     if (rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) <= slack).all():
@@ -89,8 +89,8 @@ def images(height: int, width: int) -> np.ndarray:
     return np.stack([255.0 * kind for kind in kinds]).astype(np.float32)
 
 
-def linear_head(model: keras.Model) -> keras.layers.Dense | None:
-    """The Dense layer without an activation whose outputs are those of `model`; None if none is."""
+def ends_in_linear_dense(model: keras.Model) -> bool:
+    """Whether the outputs of `model` are those of a Dense layer without an activation."""
     linear = keras.activations.linear
     tensor = model.output
     while True:
@@ -99,7 +99,5 @@ def linear_head(model: keras.Model) -> keras.layers.Dense | None:
             tensor = operation.outputs[tensor._keras_history.tensor_index]
         elif isinstance(operation, keras.layers.Activation) and operation.activation is linear:
             tensor = source(tensor).input_tensors[0]
-        elif isinstance(operation, keras.layers.Dense) and operation.activation is linear:
-            return operation
         else:
-            return None
+            return isinstance(operation, keras.layers.Dense) and operation.activation is linear

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
         saving.save_model(model, args.target)
     else:
         has_head = any(layer.name == "head_dense" for layer in model.layers)
-        if has_head and not outputs.linear_head(model):
+        if has_head and not outputs.ends_in_linear_dense(model):
             raise InputError(f"{args.source} does not end in its head; remove the layers after it.")
         weights.save_torch(model, args.target)
     print(f"{args.target}: {args.net}, {report.parameters(model):,} parameters")

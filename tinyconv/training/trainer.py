@@ -18,7 +18,6 @@ from tinyconv.fast.twin import in_blocks, twin
 from tinyconv.hosts import LOST
 from tinyconv.machine import has_bfloat16
 from tinyconv.mixing import CutMix, Mixup
-from tinyconv.outputs import linear_head
 from tinyconv.recipe import Recipe
 from tinyconv.training import distillation, losses
 from tinyconv.training.run import BEST, Run
@@ -115,7 +114,7 @@ class Trainer:
         self.best: dict[str, np.ndarray] = {}
         random.seed(run.seed)  # Keras' source of seeds for layers and initializers
         self.net = net or create_model(run.model, len(names), dataset.train.images.shape[1:])
-        if run.calibrate and not linear_head(self.net):
+        if run.calibrate and not calibration.head(self.net):
             raise InputError("--calibrate needs a net that ends in a Dense layer; leave it out.")
         if run.recipe.dropout is not None:
             self._set_dropout(run.recipe.dropout)
