@@ -11,5 +11,6 @@ from tinyconv import cli
 
 if __name__ == "__main__":
     images = Path(__file__).resolve().with_name("images")
-    where = [] if "--quick" in sys.argv else ["--out", str(images)]
+    quick = cli.parse(["time", *sys.argv[1:]]).quick
+    where = [] if quick else ["--out", str(images)]
     cli.main(["time", *where, *sys.argv[1:]])

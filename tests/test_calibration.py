@@ -80,3 +80,10 @@ def test_calibration_needs_held_out_images_and_a_dense_head(small, npz, tmp_path
     _, said = command("train", "--model", other, *given, "--holdout", 12, status=2)
     assert "--calibrate needs a net that ends in a Dense layer" in said
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_head_that_is_called_twice_is_not_divided():
+    dense = keras.layers.Dense(4)
+    image = keras.Input((4,))
+    assert calibration.head(keras.Model(image, dense(image))) is dense
+    assert calibration.head(keras.Model(image, dense(dense(image)))) is None

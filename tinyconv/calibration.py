@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from tinyconv.graph import source
+from tinyconv.graph import Graph, source
 
 BINS = 15
 HOTTEST = 100.0  # the largest temperature, and the inverse of the smallest
@@ -80,10 +80,14 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def head(model: keras.Model) -> keras.layers.Dense | None:
-    """The linear Dense layer that the outputs of a model come from; None if they do not."""
+    """The linear Dense layer whose outputs are those of a model, if the layer is called once.
+
+    Returns:
+        The layer, or None. A division of its weights would also divide the outputs of other calls.
+    """
     layer = source(model.output).operation
-    linear = getattr(layer, "activation", None) is keras.activations.linear
-    return layer if isinstance(layer, keras.layers.Dense) and linear else None
+    alone = type(layer) is keras.layers.Dense and Graph(model).calls[layer] == 1
+    return layer if alone and layer.activation is keras.activations.linear else None
 
 
 def divide_logits(model: keras.Model, temperature: float) -> None:

@@ -50,6 +50,8 @@ class Part:
         for tensor in (*node.input_tensors, *node.outputs):
             if getattr(tensor, "_keras_mask", None) is not None:
                 return False
+            if not keras.backend.is_float_dtype(tensor.dtype):
+                return False
         if "dtype" not in self.free:
             casts = isinstance(operation, keras.layers.Layer)  # to its own dtype
             taken = {"float32", "bfloat16"} if casts else {"float32"}

@@ -1,4 +1,4 @@
-"""The context of an import, and an import of Keras that takes less time."""
+"""Hooks around the first import of a module, and a faster import of Keras."""
 
 import importlib.abc
 import sys
@@ -20,18 +20,17 @@ Context = Callable[[], AbstractContextManager[None]]
 def within(name: str, context: Context) -> None:
     """Run the first import of the module `name` within `context()`.
 
-    A second call with the same arguments, or a call after the import, does nothing.
+    A call after the import does nothing. Neither does a second call with the same context.
     """
     finder = _Finder(name, context)
     if name not in sys.modules and finder not in sys.meta_path:
         sys.meta_path.insert(0, finder)
 
 
-def keras_alone(backend: str) -> None:
-    """Let the import of Keras import no package of `UNUSED` other than `backend`.
+def hide_unused(backend: str) -> None:
+    """Hide the packages of `UNUSED`, except the backend, while Keras is imported.
 
-    In this process, Keras then has no scikit-learn wrappers, takes no pandas data frames and draws
-    no pictures.
+    In this process, Keras then has no scikit-learn wrappers and draws no pictures.
     """
     packages = [name for name in UNUSED if name != backend]
     within("keras", partial(without, packages))

@@ -13,7 +13,7 @@ import tinyconv
 from tinyconv.devices import accelerators
 
 CPUINFO = Path("/proc/cpuinfo")
-BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is that of ARM
+BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}  # the last is ARM's
 
 
 def describe() -> dict[str, Any]:
@@ -42,7 +42,7 @@ def cores() -> int:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16. True if the system does not say it."""
+    """Whether the processor multiplies in bfloat16. True if its features are unknown."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     return not flags or not BFLOAT16.isdisjoint(flags.split())
 
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def _cpuinfo(key: str) -> str:
-    """The first value of a key in Linux's description of the processor. "" if it is not there."""
+    """The value of a key in Linux's description of the processor, or an empty string."""
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
 

@@ -30,7 +30,7 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
             cannot be run.
     """
     try:
-        rows = of_batch(model, images(*model.input_shape[1:3]))
+        rows = predict_batch(model, images(*model.input_shape[1:3]))
     except Exception as error:  # custom layers raise errors of any type
         raise InputError(f"{file} opens, but cannot be run on a batch of images.") from error
     rows = rows[~np.isnan(rows).any(axis=1)]
@@ -54,7 +54,7 @@ def are_probabilities(model: keras.Model, file: Path) -> bool:
     return False
 
 
-def of_batch(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def predict_batch(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """The outputs (images, classes) of a model for one batch, in float32.
 
     TensorFlow runs the layers one by one, because the tracing of a graph takes longer than a batch.

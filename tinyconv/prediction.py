@@ -2,10 +2,11 @@
 
 import glob
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from tinyconv import data, terminal
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.machine import cores
-from tinyconv.outputs import of_batch, to_probabilities
+from tinyconv.outputs import predict_batch, to_probabilities
 
 BATCH = 64
-MANY = 1000  # images for which the building of the twin pays
+TWIN_FROM = 1000  # images from which on the twin saves more time than its construction takes
+MOST_READERS = 8  # threads; each may hold an image of 50 million pixels
 TOP = 5
 BAR = 30
 
@@ -86,24 +88,36 @@ def answers(
 def _runner(model: keras.Model, count: int) -> Callable[[np.ndarray], np.ndarray]:
     """The fastest function from a batch of images to outputs, for `count` images in all."""
     if count <= BATCH:
-        return partial(of_batch, model)
-    if count >= MANY and Devices().can_fuse:
-        from tinyconv.fast.twin import twin
+        return partial(predict_batch, model)
+    with suppress(InputError):  # of settings for a training on several machines
+        if count >= TWIN_FROM and Devices().can_fuse:
+            from tinyconv.fast.twin import twin
 
-        model = twin(model, training=False)
+            model = twin(model, training=False)
     return model.predict_on_batch
 
 
 def _read_ahead(
     files: Sequence[Path], size: tuple[int, int], crop: data.Crop | None
 ) -> Iterator[tuple[Sequence[Path], list[np.ndarray | InputError]]]:
-    """Yield batches of files with their images. Threads read the next batch in the meantime."""
+    """Yield batches of files with their images.
+
+    Threads read the next batch while the caller uses the current one.
+    """
     read = partial(_read, size=size, crop=crop)
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    with ThreadPoolExecutor(cores()) as pool:
-        started = ((batch, pool.map(read, batch)) for batch in batches)
-        for (batch, images), _ in pairwise(chain(started, [((), ())])):
+    pool = ThreadPoolExecutor(min(cores(), MOST_READERS))
+    try:
+        ahead: deque = deque()
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            ahead.append((batch, pool.map(read, batch)))
+            if len(ahead) == 2:
+                batch, images = ahead.popleft()
+                yield batch, list(images)
+        for batch, images in ahead:
             yield batch, list(images)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def records(

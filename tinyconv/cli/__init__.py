@@ -33,7 +33,7 @@ def run(main: Callable[[], None]) -> None:
     gc.set_threshold(100_000, 50, 50)  # the import of TensorFlow makes many objects that stay
     atexit.register(gc.freeze)  # the interpreter ends without a search for garbage
     try:
-        imports.keras_alone(_check_keras())
+        imports.hide_unused(_backend())
         main()
         sys.stdout.flush()
     except InputError as error:
@@ -47,11 +47,8 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def _check_keras() -> str:
-    """Check Keras' settings before the slow import of Keras.
-
-    Returns:
-        The backend.
+def _backend() -> str:
+    """Keras' backend, by settings that are checked before the slow import of Keras.
 
     Raises:
         InputError: tinyconv does not support the settings.

@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ QUICK = 2, [32], 0.2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", nargs="+", default=["cifar10_tiny"], help="nets to time (cifar10_tiny)")
-    text = "images per step of training; no number: inference alone (32 128)"
+    text = "images per step of training; without a number, only inference is timed (32 128)"
     add("-b", "--batch", type=int, nargs="*", help=text)
     add("--runs", type=int, help="number of measurements of each figure (5)")
     text = "a first look: 2 short measurements of each figure, training by 32 images"
@@ -41,6 +41,8 @@ def main(args: argparse.Namespace) -> None:
     args.runs = runs if args.runs is None else args.runs
     args.batch = batch_sizes if args.batch is None else args.batch
     check(args, chosen)
+    libraries = filter(None, (peers.get(peer).library for peer in chosen))
+    versions = {library: _version(library) for library in libraries}
     import keras
 
     from tinyconv import atomic, machine, timing
@@ -52,8 +54,7 @@ def main(args: argparse.Namespace) -> None:
         args.model, args.batch, args.runs, seconds, on_step=progress.update, peers=chosen
     )
     facts = machine.describe()
-    libraries = filter(None, (peers.get(peer).library for peer in chosen))
-    facts["versions"] |= {library: version(library) for library in libraries}
+    facts["versions"] |= versions
     caption = describe(facts, args.batch, args.runs, args.quick)
     if args.out:
         report = {"runs": args.runs, "quick": args.quick, "machine": facts}
@@ -84,6 +85,13 @@ def check(args: argparse.Namespace, chosen: Sequence[str]) -> None:
         from tinyconv import atomic
 
         atomic.check_writable(args.out)
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # another package has the module, such as onnxruntime-gpu
+        return "of unknown version"
 
 
 def describe(machine: dict[str, Any], batch_sizes: Sequence[int], runs: int, quick: bool) -> str:

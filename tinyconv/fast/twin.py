@@ -1,5 +1,6 @@
 """The fused twin of a net: a model with fused blocks, which shares the variables of the net."""
 
+import random
 from typing import Any
 
 import keras
@@ -101,7 +102,9 @@ def _in_float32(model: keras.Model) -> keras.Model:
             config["dtype"] = "float32"
         return type(layer).from_config(config)
 
+    state = random.getstate()
     clone = keras.models.clone_model(model, clone_function=copy)
+    random.setstate(state)  # new layers drew seeds from the global generator
     clone.set_weights(model.get_weights())
     return clone
 
@@ -170,15 +173,18 @@ def fused(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, value(model.output), name=model.name)
 
 
-class Announcement(Listener):
-    """Says that Numba compiles functions, when it compiles the first one of a process."""
+class CompilationNote(Listener):
+    """Prints a note when Numba compiles the first function of this process."""
 
     said = False
 
     def on_start(self, event: Event) -> None:
-        if not Announcement.said:
-            terminal.note("Compiling for this processor, once: up to a minute.")
-        Announcement.said = True
+        if not CompilationNote.said:
+            terminal.note(
+                "Compiling kernels for this processor. This takes up to a minute, and later runs "
+                "reuse the kernels."
+            )
+        CompilationNote.said = True
 
     def on_end(self, event: Event) -> None:
         pass
@@ -191,8 +197,8 @@ def twin(model: keras.Model, training: bool = True, mixed: bool = False) -> kera
         model: a functional model.
         training: whether the twin will be trained. Otherwise only inference is checked, and no
             backward pass is compiled.
-        mixed: whether layers in mixed precision may be replaced too. Such a twin is checked in
-            float32, because it rounds less often than `model`.
+        mixed: whether layers in mixed precision may be replaced too. The check then compares copies
+            in float32, because `model` and its twin round differently in bfloat16.
 
     Returns:
         A functional model that shares every variable with `model`. Its outputs are the same within
@@ -203,9 +209,11 @@ def twin(model: keras.Model, training: bool = True, mixed: bool = False) -> kera
     if not mixed and any(layer.dtype_policy.name == MIXED for layer in model.layers):
         return model
     fast = fused(model)
+    if fast is model:
+        return model
     exact = _in_float32(model) if mixed else model
-    with install_listener("numba:compile", Announcement()):
-        fault = proof.fault(exact, fused(exact), training) if fast is not model else None
+    with install_listener("numba:compile", CompilationNote()):
+        fault = proof.fault(exact, fused(exact) if mixed else fast, training)
     if fault:
         terminal.note(f"{model.name} runs layer by layer: its fused twin {fault}.")
         return model

@@ -1,29 +1,46 @@
 """Which nets XLA trains faster than TensorFlow's own kernels, on a CPU."""
 
+from typing import Any
+
 import keras
-from keras.layers import Layer
+from keras import layers
+
+from tinyconv.graph import Graph
+
+LAYERS = (
+    *(layers.InputLayer, layers.Rescaling, layers.Reshape, layers.Flatten, layers.Concatenate),
+    *(layers.Dense, layers.EinsumDense, layers.Activation, layers.Softmax, layers.Dropout),
+    *(layers.LayerNormalization, layers.Add, layers.GlobalAveragePooling1D),
+)
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv1D)
+OPERATIONS = {"Einsum", "Split", "Unstack", "GetItem", "OnesLike"}  # of keras.ops
+NEEDED = {layers.Softmax, layers.LayerNormalization}
 
 
 def suits(model: keras.Model) -> bool:
     """Whether XLA trains a model faster than TensorFlow does.
 
-    It does so for transformers, whose dense layers, softmax and layer norms XLA fuses. XLA is slow
-    at convolutions and poolings whose windows overlap.
+    XLA fuses the dense layers, softmaxes and layer norms of a transformer. XLA is slow at
+    convolutions whose windows overlap, and cannot compile some other layers.
 
     Args:
-        model: a functional model. The answer is False if a layer is not one of Keras' layers.
+        model: a functional model.
+
+    Returns:
+        Whether `model` has the layers and operations of a ViT in float32, and no others.
     """
-    layers = [layer for layer in model.layers if isinstance(layer, Layer)]
-    return keras.backend.backend() == "tensorflow" and all(
-        type(layer).__module__.startswith("keras.") and layer.supports_jit and not _overlaps(layer)
-        for layer in layers
-    )
+    if keras.backend.backend() != "tensorflow":
+        return False
+    operations = [node.operation for node in Graph(model).nodes]
+    return {*map(type, operations)} >= NEEDED and all(map(_is_of_a_vit, operations))
 
 
-def _overlaps(layer: Layer) -> bool:
-    """Whether a layer has windows that overlap."""
-    window = getattr(layer, "kernel_size", getattr(layer, "pool_size", None)) or ()
-    strides = getattr(layer, "strides", ())
-    return isinstance(layer, keras.Model) or any(
-        size > step for size, step in zip(window, strides, strict=True)
-    )
+def _is_of_a_vit(operation: Any) -> bool:
+    kind = type(operation)
+    if not isinstance(operation, keras.layers.Layer):
+        return kind.__module__.startswith("keras.") and kind.__name__ in OPERATIONS
+    if operation.dtype_policy.name != "float32":
+        return False
+    if kind in CONVOLUTIONS:
+        return tuple(operation.kernel_size) == tuple(operation.strides)
+    return kind in LAYERS

@@ -18,8 +18,8 @@ CALIBRATION = 20  # random images for 8 bits
 class Exported(Stopwatch):
     """Times a file of `tinyconv.exporters` on all cores.
 
-    The weights are those that ship, if the net has any: the 8-bit file of an untrained
-    `cifar10_tiny` takes 0.85 times the CPU time in LiteRT.
+    A net that ships is timed with its weights, because weights change the speed of 8-bit files:
+    LiteRT ran the file of an untrained `cifar10_tiny` in 0.85 times the CPU time.
 
     Attributes:
         format: the name of the format of the file.
@@ -51,7 +51,7 @@ class Exported(Stopwatch):
             said = " ".join(str(error).split())[:200]
             raise InputError(
                 f"{name} cannot be timed as {cls.format} ({type(error).__name__}: {said}); leave "
-                "out that peer."
+                f"{cls.__module__.rpartition('.')[2].replace('_', '-')} out of --compare."
             ) from error
 
     def __init__(self, name: str, batch_sizes: Sequence[int], seconds: float, folder: Path):

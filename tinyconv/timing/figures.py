@@ -33,7 +33,7 @@ class Spread:
         return f"{self.median:{spec}} ({self.low:{spec}}-{self.high:{spec}})"
 
     def over(self, other: "Spread") -> "Spread":
-        """The ratio to another figure in each run. Empty if one of the figures is."""
+        """The ratio to another figure in each run. Empty if either figure is empty."""
         if not (self.values and other.values):
             return Spread(())
         return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))

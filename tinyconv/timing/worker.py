@@ -113,14 +113,17 @@ class _Worker:
                 self.pipe.send(method)
             answer = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
-            raise InputError("A process that timed a net died; name fewer peers.") from error
+            raise InputError(
+                "A process that timed a net died, perhaps for lack of memory; compare with fewer "
+                "peers at once."
+            ) from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 def _serve(pipe: Any, peer: str, *arguments: Any) -> None:
-    """Run a stopwatch in the child process, until the parent closes the pipe."""
+    """Run a stopwatch in the child process, until the parent ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     terminal.prepare()
     try:

@@ -128,7 +128,10 @@ class Trainer:
                 class_weights=self.class_weights,
             )
             if run.mixed and devices.kind == "cpu" and not has_bfloat16():
-                print("--mixed is slower here: the processor has no bfloat16 instructions.")
+                terminal.note(
+                    "--mixed trains more slowly than float32 here, because the processor has no "
+                    "bfloat16 instructions."
+                )
             fast = run.fast and devices.can_fuse
             blocks = in_blocks(self.net) if fast and run.mixed else ()
             self.replica = devices.clone(self.net, run.mixed, blocks)

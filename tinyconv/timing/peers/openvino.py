@@ -1,6 +1,6 @@
 """The peer "openvino": the folder of `tinyconv export --to openvino`. Inference only.
 
-The precision is OpenVINO's default: bfloat16 on a processor that computes in it, else float32.
+The precision is OpenVINO's default for the processor. The tables state it.
 """
 
 from tinyconv.timing.exported import Exported
