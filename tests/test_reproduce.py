@@ -26,7 +26,9 @@ def ship(folder, net, monkeypatch, **changes):
     """Let a copy of the model that ships for `resnet20` ship for `net`, with a changed report."""
     shutil.copytree(trained.folder() / "resnet20", folder / net)
     report = json.loads((folder / net / "report.json").read_text())
-    report["run"] |= {"model": net} | changes.pop("run", {})
+    for part in ("run", "recipe"):
+        report[part] |= changes.pop(part, {})
+    report["run"]["model"] = net
     (folder / net / "report.json").write_text(json.dumps(report | changes))
     monkeypatch.setattr(trained, "path", lambda net: folder / net / "model.keras")
 
@@ -35,7 +37,8 @@ def ship(folder, net, monkeypatch, **changes):
 @needs_cifar10
 def test_a_rehearsal_trains_the_teacher_and_then_the_net(reproduce, tmp_path, monkeypatch):
     ship(tmp_path, "resnet20", monkeypatch)
-    ship(tmp_path, "cifar10_tiny_half", monkeypatch, run={"teacher": "resnet20", "batch_size": 32})
+    changed = {"teacher": "resnet20", "batch_size": 32}
+    ship(tmp_path, "cifar10_tiny_half", monkeypatch, run=changed, recipe={"learning_rate": 0.002})
     out = tmp_path / "again"
     folder = reproduce("cifar10_tiny_half", out, steps=2)
     (teacher,) = out.glob("*-resnet20-*")
