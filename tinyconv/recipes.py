@@ -71,8 +71,8 @@ RECIPES = {
         Recipe(
             name="tiniest_muon",
             source="tinyconv, docs/recipes.md",
-            expected="CIFAR-10 test accuracy of tiniest 93.64%, and of cifar10_tiny with tiniest as "
-            "its teacher 91.35%",
+            expected="CIFAR-10 test accuracy of tiniest 93.64%, of cifar10_tiny with the teacher "
+            "tiniest 91.35%",
             epochs=75,
             batch_size=32,
             optimizer="muon",
