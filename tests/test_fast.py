@@ -283,7 +283,7 @@ def test_a_copy_for_training_in_mixed_precision_is_fused(name, dtype):
     for layer in net.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0
-    copy = Devices().clone(net, True, twin_module.in_blocks(net))
+    copy = Devices().clone(net, True, fast=True)
     fast = twin(copy, mixed=True)
     layers = [layer for layer in fast.layers if isinstance(layer, Fused | OneBatchNorm)]
     assert {layer.compute_dtype for layer in layers} == {dtype}

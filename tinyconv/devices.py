@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
@@ -184,15 +184,17 @@ class Devices:
             return 1
         return max(n for n in range(1, MOST_STEPS + 1) if steps % n == 0)
 
-    def clone(self, net: keras.Model, mixed: bool, float32: Collection[str] = ()) -> keras.Model:
+    def clone(self, net: keras.Model, mixed: bool, fast: bool = False) -> keras.Model:
         """A copy of the functional model `net` with its weights, for the training.
 
         If `mixed` is true or the device is a TPU, the copy computes in mixed precision: in float16
-        on a GPU, and in bfloat16 elsewhere. The last layer and those with a name in `float32` stay
-        in float32. On several devices, a batch norm takes the statistics of the whole batch. JAX
-        does that by default.
+        on a GPU, and in bfloat16 elsewhere. The last layer stays in float32, as do the layers that
+        fused blocks replace if `fast` is true. On several devices, a batch norm takes the
+        statistics of the whole batch. JAX does that by default.
         """
-        kept = {net.layers[-1].name, *float32}
+        from tinyconv.fast.twin import in_blocks
+
+        kept = {net.layers[-1].name} | (in_blocks(net) if mixed and fast else set())
         mixed = mixed or self.kind == "tpu"
 
         def copy(layer: keras.Operation) -> keras.Operation:
@@ -220,9 +222,15 @@ class Devices:
         """Whether `tinyconv.fast` supports these devices."""
         return self.kind == "cpu" and (self.count == 1 or keras.backend.backend() == "jax")
 
-    @property
-    def jit_compile(self) -> str | bool:
-        """The `jit_compile` for `compile`: XLA breaks training on replicas (keras issue 20763)."""
+    def jit_compile(self, model: keras.Model, fast: bool) -> str | bool:
+        """The `jit_compile` for `compile`: XLA breaks training on replicas (keras issue 20763).
+
+        If `fast` is true, XLA also compiles the models on a CPU that it trains faster.
+        """
+        from tinyconv.fast import xla
+
+        if fast and xla.suits(model):
+            return True
         return "auto" if self.strategy is None else False
 
 

@@ -2,10 +2,9 @@
 
 Every figure is measured several times. A net and its peers take turns, so that a change in the
 speed of the machine affects all of them. Each runs in its own process, without the threads of other
-libraries.
-The median and the range of a figure are reported. A net trains as in `tinyconv.training`, on random
-images, with fused blocks, the optimizer of the recipe and, if the recipe always augments,
-augmentation.
+libraries. The median and the range of a figure are reported. A net trains as in
+`tinyconv.training`, on random images, with fused blocks, the optimizer of the recipe and, if the
+recipe always augments, augmentation.
 
 `peers` has a module for each alternative that a net is compared with. Some only run exported files,
 and have no figures of training.

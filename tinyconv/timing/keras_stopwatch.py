@@ -10,8 +10,7 @@ import numpy as np
 from tinyconv import data
 from tinyconv.devices import Devices
 from tinyconv.factory import create_model
-from tinyconv.fast import xla
-from tinyconv.fast.twin import in_blocks, twin
+from tinyconv.fast.twin import twin
 from tinyconv.saving import save_model
 from tinyconv.timing.stopwatch import INFERENCE_BATCH, Stopwatch
 from tinyconv.training.trainer import augmentation, compile_options
@@ -31,7 +30,7 @@ class KerasStopwatch(Stopwatch):
             net = create_model(self.net.name)
             fast = self.fuse and devices.can_fuse
             if self.mixed:
-                net = devices.clone(net, True, in_blocks(net) if fast else ())
+                net = devices.clone(net, True, fast)
             self.model = twin(net, mixed=self.mixed) if fast else net
             options = compile_options(
                 self.recipe,
@@ -39,9 +38,8 @@ class KerasStopwatch(Stopwatch):
                 soft_labels=self.mixup,
                 classes=self.net.num_classes,
             )
-            jit_compile = (fast and xla.suits(self.model)) or devices.jit_compile
             self.predictor = keras.Model(self.model.input, self.model.output)  # as `evaluate` does
-            self.model.compile(**options, jit_compile=jit_compile)
+            self.model.compile(**options, jit_compile=devices.jit_compile(self.model, fast))
 
     @property
     def mixup(self) -> bool:

@@ -12,7 +12,7 @@ from keras import ops
 
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
-from tinyconv.fast.twin import in_blocks, twin
+from tinyconv.fast.twin import twin
 from tinyconv.recipe import Recipe
 from tinyconv.trained import Trained, open_model, origin
 from tinyconv.training.losses import WeightedLoss
@@ -76,8 +76,7 @@ def with_teacher(
         mixed: whether the teacher computes in mixed precision.
         fast: whether fused blocks compute the teacher.
     """
-    net = teacher.trained.model
-    model = devices.clone(net, mixed, in_blocks(net) if fast and mixed else ())
+    model = devices.clone(teacher.trained.model, mixed, fast)
     logits = _Logits(twin(model, training=False, mixed=mixed) if fast else model, teacher)
     both = ops.stack([student.outputs[0], logits(student.inputs[0])], axis=1)
     return keras.Model(student.inputs[0], both, name=student.name)

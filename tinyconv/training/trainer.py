@@ -13,8 +13,7 @@ from tinyconv.data import Batches, Dataset, Split, feed
 from tinyconv.devices import Devices
 from tinyconv.errors import InputError
 from tinyconv.factory import create_model
-from tinyconv.fast import xla
-from tinyconv.fast.twin import in_blocks, twin
+from tinyconv.fast.twin import twin
 from tinyconv.hosts import LOST
 from tinyconv.machine import has_bfloat16
 from tinyconv.mixing import CutMix, Mixup
@@ -133,8 +132,7 @@ class Trainer:
                     "bfloat16 instructions."
                 )
             fast = run.fast and devices.can_fuse
-            blocks = in_blocks(self.net) if fast and run.mixed else ()
-            self.replica = devices.clone(self.net, run.mixed, blocks)
+            self.replica = devices.clone(self.net, run.mixed, fast)
             for layer in self.replica.layers[:-1] if run.freeze else ():
                 layer.trainable = False
             self.model = twin(self.replica, mixed=run.mixed) if fast else self.replica
@@ -150,7 +148,7 @@ class Trainer:
             options["optimizer"] = devices.optimizer(options["optimizer"], run.mixed)
             self.model.compile(
                 **options,
-                jit_compile=(fast and xla.suits(self.model)) or devices.jit_compile,
+                jit_compile=devices.jit_compile(self.model, fast),
                 steps_per_execution=devices.steps_per_execution(steps),
             )
 
